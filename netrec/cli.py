@@ -1,0 +1,129 @@
+"""The click root: finds the commands of both sides lazily, and is the only place where an error becomes an exit code.
+
+`recorder.cli.COMMANDS` and `analyze.cli.COMMANDS` map a command's name to (module, attribute, one-line help);
+a command's module is imported when it is invoked, so that `netrec --help` stays fast and the recorder never
+loads DuckDB.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from netrec import __version__
+from netrec.errors import NetrecError
+
+Commands = dict[str, tuple[str, str, str]]
+
+
+class LazyGroup(click.Group):
+    """A click group whose commands are imported on use.
+
+    `lazy` maps name -> (module, attribute, one-line help).
+    """
+
+    def __init__(self, *args: Any, lazy: Commands | None = None, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.lazy: Commands = lazy or {}
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return [*self.lazy, *super().list_commands(context)]
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name in self.lazy:
+            module, attribute, _ = self.lazy[name]
+            return getattr(importlib.import_module(module), attribute)
+        return super().get_command(context, name)
+
+    def resolve_command(self, context: click.Context, arguments: list[str]) -> Any:
+        name = arguments[0]
+        if self.get_command(context, name) is None and not name.startswith("-"):
+            raise click.UsageError(_unknown(name, self.list_commands(context)), context)
+        return super().resolve_command(context, arguments)
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, help) for name, (_, _, help) in self.lazy.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, known, n=1)
+    if near:
+        return f"there is no command {name!r}: did you mean {near[0]!r}?"
+    return f"there is no command {name!r}: the commands are {', '.join(known)}."
+
+
+def _commands() -> Commands:
+    commands: Commands = {}
+    for side in ("recorder.cli", "analyze.cli"):
+        commands |= importlib.import_module(side).COMMANDS
+    return commands
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy=_commands(),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.version_option(__version__, prog_name="netrec")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def root(debug: bool) -> None:
+    """Record a host's network traffic into Parquet, cheaply; answer questions from it, afterwards and offline.
+
+    \b
+    netrec record -o trace --duration 10m
+    netrec analyze top-talkers trace
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run netrec; exits with 0 fine, 1 a finding, 2 an error, 3 inconclusive, 130 interrupted."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given or bool(os.environ.get("NETREC_DEBUG"))
+    # --debug is accepted anywhere on the line.
+    given = [argument for argument in given if argument != "--debug"]
+    try:
+        code = root.main(given, prog_name="netrec", standalone_mode=False)
+    except NetrecError as error:
+        if debug:
+            raise
+        sys.exit(_fail(str(error), error.exit_code))
+    except click.exceptions.Abort:
+        sys.exit(_fail("interrupted", 130))
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        sys.exit(2)
+    except click.ClickException as error:
+        if debug:
+            raise
+        sys.exit(_fail(error.format_message(), 2))
+    except BrokenPipeError:
+        # The reader of the pipe (head, less) has gone: that is no error, and nothing more can be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except KeyboardInterrupt:
+        sys.exit(_fail("interrupted", 130))
+    except Exception as error:
+        if debug:
+            raise
+        sys.exit(
+            _fail(
+                f"unexpected error ({type(error).__name__}: {error}); run again with --debug for the traceback",
+                2,
+            )
+        )
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> int:
+    from netrec.text import printable
+
+    print(f"netrec: {printable(message)}", file=sys.stderr)
+    return code

@@ -1,0 +1,139 @@
+"""The Source protocol, and the discovery of the sources under `recorder/sources/`.
+
+A source is a folder with an `__init__.py` that defines `SOURCE`, a `SourceSpecification`. That file must be
+cheap to import: it names the settings, tells whether the source can run here, and imports the rest on demand.
+A new source is one folder; nothing else changes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import recorder.sources
+from netrec.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a source: an option of `netrec record`, a key of the configuration file, a NETREC_ variable.
+
+    `parse` turns the user's text into the value and raises `ValueError` with what is wrong in words.
+    A flag has `parse=bool` and a bool default. `repeatable` settings have tuple values.
+    """
+
+    name: str
+    default: Any
+    help: str
+    parse: Callable[[str], Any] = str
+    metavar: str = ""
+    repeatable: bool = False
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """Whether a source can run on this host: `reason` says why not, `fix` is the one command that helps."""
+
+    ready: bool
+    reason: str = ""
+    fix: str = ""
+
+
+@dataclass
+class SourceHealth:
+    """What a source has to say about the interval since it was last asked; added up into the `health` table.
+
+    The names are those of the health table's fields; a counter that the source does not have stays 0 and a
+    gauge None.
+    """
+
+    events_seen: int = 0
+    lost_in_ring: int = 0
+    lost_in_map: int = 0
+    lost_in_kernel: int = 0
+    owners_known: int = 0
+    map_used: int | None = None
+    map_limit: int | None = None
+    ring_used: int | None = None
+    ring_limit: int | None = None
+    sampling_interval: int = 1
+
+    @property
+    def events_lost(self) -> int:
+        """Flow records lost inside the source, wherever it happened."""
+        return self.lost_in_ring + self.lost_in_map + self.lost_in_kernel
+
+
+@dataclass(frozen=True)
+class CaptureContext:
+    """What the pipeline tells a source when it starts it.
+
+    `settings` holds the common settings of `netrec record` (duration in seconds, active_timeout in seconds,
+    ring_size in bytes, max_flows, ...) and the source's own, by name. `host` is the observer's name.
+    """
+
+    host: str
+    capture: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """A running source. The pipeline calls from one thread only: start, then poll and read in turn, then stop.
+
+    `poll` is called about every 100 ms and must be cheap (empty the ring into memory); it returns True when the
+    source wants to be polled again at once. `read` is called about once a second: what came since, as pairs
+    (table name, record batch with the schema of `netrec.trace.tables`); it may be empty. `stop` ends the recording
+    and returns what
+    is still to be written, with flow_end_reason `forced` for the flows that are still open; after it, nothing
+    that the source put in place exists any more. `close` is the same without the rows: it is called when
+    something went wrong, must never raise, and may follow stop.
+    """
+
+    def start(self) -> None: ...
+
+    def poll(self) -> bool: ...
+
+    def read(self) -> Iterable[tuple[str, Any]]: ...
+
+    def health(self) -> SourceHealth: ...
+
+    def stop(self) -> Iterable[tuple[str, Any]]: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class SourceSpecification:
+    """A source as `netrec record` and `netrec doctor` see it before it runs.
+
+    `tables` are those that it can fill. `can_run` looks at this host (no settings: in general; with settings:
+    exactly this capture) and never raises. `create` makes the source; it may raise `CannotRecordError`.
+    """
+
+    name: str
+    summary: str
+    tables: tuple[str, ...]
+    can_run: Callable[[Mapping[str, Any]], Readiness]
+    create: Callable[[CaptureContext], Source]
+    settings: tuple[Setting, ...] = ()
+
+
+def discover() -> dict[str, SourceSpecification]:
+    """Every source, by name, sorted. A folder without `SOURCE` is a programming error and raises."""
+    found: dict[str, SourceSpecification] = {}
+    for module in pkgutil.iter_modules(recorder.sources.__path__):
+        if module.ispkg:
+            specification = importlib.import_module(f"recorder.sources.{module.name}").SOURCE
+            found[specification.name] = specification
+    return dict(sorted(found.items()))
+
+
+def find(name: str) -> SourceSpecification:
+    """The source of that name; raises `UsageError` that lists the known ones."""
+    sources = discover()
+    if name not in sources:
+        raise UsageError(f"unknown source {name!r}", f"the sources are {', '.join(sources)}")
+    return sources[name]
