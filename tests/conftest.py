@@ -1,0 +1,45 @@
+"""What every test can use: see tests/support for the parts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.namespaces import Link, Network
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def why_not_kernel() -> str:
+    """Why the kernel tests cannot run here; empty when they can. As root on a kernel with BTF they must."""
+    if os.geteuid() != 0:
+        return "needs root"
+    if not Path("/sys/kernel/btf/vmlinux").exists():
+        return "needs a kernel with BTF (/sys/kernel/btf/vmlinux)"
+    return ""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    reason = why_not_kernel()
+    for item in items:
+        if item.get_closest_marker("kernel"):
+            if reason:
+                item.add_marker(pytest.mark.skip(reason=reason))
+            # Under xdist all of them go to one worker: they share one kernel.
+            item.add_marker(pytest.mark.xdist_group("kernel"))
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    """Network namespaces that are gone after the test (for tests marked `kernel`)."""
+    with Network() as made:
+        yield made
+
+
+@pytest.fixture
+def link(network: Network) -> Link:
+    """Two namespaces, `link.first.namespace` and `link.second.namespace`, joined by a veth pair."""
+    return network.link(network.namespace("client"), network.namespace("server"))
