@@ -1,0 +1,1 @@
+"""The recorder's commands, one module each; found by recorder.cli."""
