@@ -94,7 +94,7 @@ def main(arguments: list[str] | None = None) -> None:
     except NetrecError as error:
         if debug:
             raise
-        sys.exit(_fail(str(error), error.exit_code))
+        sys.exit(_fail(str(error), error.exit_code, error.details))
     except click.exceptions.Abort:
         sys.exit(_fail("interrupted", 130))
     except click.exceptions.NoArgsIsHelpError as error:
@@ -122,8 +122,10 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _fail(message: str, code: int) -> int:
+def _fail(message: str, code: int, details: tuple[str, ...] = ()) -> int:
     from netrec.text import printable
 
     print(f"netrec: {printable(message)}", file=sys.stderr)
+    for line in details:
+        print(f"  {printable(line)}", file=sys.stderr)
     return code

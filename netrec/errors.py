@@ -6,6 +6,7 @@
     ├── TraceError             exit 2   a trace folder or file cannot be read
     │   └── MissingTableError  exit 2   the trace has no such table
     └── QueryError             exit 2   a query file, filter or SQL text is wrong
+        └── FilterError        exit 2   a filter expression is wrong; points at the place
 
 Nothing but `netrec.cli` turns an error into an exit code. A message is one sentence that
 names the thing that is wrong; `hint` is the next step, also one sentence.
@@ -23,6 +24,11 @@ class NetrecError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    @property
+    def details(self) -> tuple[str, ...]:
+        """Lines to show below the sentence: the place in a text, for example."""
+        return ()
 
     def __str__(self) -> str:
         return f"{self.message.rstrip('.')}: {self.hint}" if self.hint else self.message
@@ -46,3 +52,19 @@ class MissingTableError(TraceError):
 
 class QueryError(NetrecError):
     """A query file, a filter expression or an SQL text is wrong."""
+
+
+class FilterError(QueryError):
+    """A filter expression is wrong: `span` (first character, one past the last) is the place in `text`."""
+
+    def __init__(self, message: str, hint: str = "", *, text: str = "", span: tuple[int, int] = (0, 0)) -> None:
+        super().__init__(message, hint)
+        self.text = text
+        self.span = span
+
+    @property
+    def details(self) -> tuple[str, ...]:
+        """The text and, below it, a caret under the place. Control characters take one column, as a space."""
+        start, end = self.span
+        shown = "".join(character if character.isprintable() else " " for character in self.text)
+        return (shown, " " * start + "^" + "~" * (min(end, len(shown)) - start - 1)) if shown else ()
