@@ -1,0 +1,6 @@
+"""The statistics of the analysis: arrays and frames in, frames and dataclasses out, no input or output.
+
+Comparison: batch_t, metrics, mix, comparison, quality, multiple_testing, quantiles, effect_sizes.
+Incident: change_points, slices, patterns, known_patterns. Capacity: capacity, forecast, extremes, durations.
+Security: scans, beacons, anomalies. Each is held against its ground truth by `python -m benchmarks.statistics`.
+"""

@@ -1,0 +1,144 @@
+"""Batch means: a Welch t test on the logarithms of a few long batches, valid for autocorrelated time buckets.
+
+The sample unit is the time bucket, never the flow: flows of one bucket share its congestion. Buckets
+autocorrelate too, so each window is cut into `BATCHES` contiguous batches, long against the autocorrelation
+time; the batches' values are then nearly independent and an ordinary t test holds its level. When batches are
+too short for that (the gate), there is no verdict.
+
+Sources: batch means (Law and Carson 1979, Conway 1963); the window of the integrated autocorrelation time
+(Sokal 1997, "Monte Carlo Methods in Statistical Mechanics"); Welch (1947).
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import t as student
+
+BATCHES = 8
+SOKAL_WINDOW = 5.0
+GATE = 3.0  # a batch must be this many autocorrelation times long
+CONFIDENCE = 0.95
+POWER = 0.80
+
+
+@dataclass(frozen=True)
+class BatchTest:
+    """What eight batches against eight say about candidate / baseline.
+
+    `ratio` with its two-sided interval `low`..`high` (`CONFIDENCE`); `p_worse` and `p_better` are the p-values
+    of "the effect in the bad (good) direction is at most delta"; `p_any` of "no effect at all", two-sided;
+    `bound` is the one-sided upper bound of the effect in the bad direction, as a ratio minus one; `detectable`
+    the smallest true effect in the bad direction that this comparison would have called worse with 80% power.
+    """
+
+    ratio: float
+    low: float
+    high: float
+    p_worse: float
+    p_better: float
+    p_any: float
+    bound: float
+    detectable: float
+    standard_error: float
+    degrees_of_freedom: float
+
+
+def autocorrelation_time(series: ArrayLike) -> float:
+    """Integrated autocorrelation time of a series, in buckets: 1 + 2 * sum of autocorrelations, at least 1.
+
+    The sum stops at the first lag M >= 5 tau(M) (Sokal's window). NaN (buckets without data) are left out; a
+    constant or very short series gives 1.
+    """
+    values = np.asarray(series, dtype=float)
+    values = values[np.isfinite(values)]
+    n = len(values)
+    if n < 4:
+        return 1.0
+    centred = values - values.mean()
+    if np.allclose(centred, 0.0):
+        return 1.0
+    size = 1 << (2 * n - 1).bit_length()
+    spectrum = np.fft.rfft(centred, size)
+    covariance = np.fft.irfft(spectrum * spectrum.conjugate(), size)[:n]
+    tau = 2.0 * np.cumsum(covariance / covariance[0]) - 1.0
+    lags = np.arange(n)
+    inside = lags >= SOKAL_WINDOW * tau
+    stop = int(np.argmax(inside)) if inside.any() else n - 1
+    return max(1.0, float(tau[stop]))
+
+
+def batch_edges(buckets: int, batches: int = BATCHES) -> NDArray[np.int64]:
+    """Bucket indexes (batches + 1 of them) that cut `buckets` into contiguous batches of nearly equal length."""
+    return np.linspace(0, buckets, batches + 1).round().astype(np.int64)
+
+
+def batch_means(series: ArrayLike, batches: int = BATCHES) -> NDArray[np.float64]:
+    """Mean of each contiguous batch of a bucket series (NaN left out; NaN for a batch without data)."""
+    values = np.asarray(series, dtype=float)
+    edges = batch_edges(len(values), batches)
+    result = np.full(batches, np.nan)
+    for index, (start, stop) in enumerate(itertools.pairwise(edges)):
+        part = values[start:stop]
+        part = part[np.isfinite(part)]
+        if len(part):
+            result[index] = part.mean()
+    return result
+
+
+def passes_gate(batch_length: float, *autocorrelation_times: float) -> bool:
+    """Whether batches are long enough: `batch_length` buckets against the larger autocorrelation time."""
+    return batch_length >= GATE * max(autocorrelation_times)
+
+
+def compare_batches(
+    baseline: ArrayLike, candidate: ArrayLike, *, delta: float = 0.05, bad_direction: int = 1
+) -> BatchTest:
+    """Compare batch values (positive, one per batch; shape (k,) and (m,), k, m >= 2).
+
+    `delta` is the relative effect that does not matter yet; `bad_direction` is +1 when more is worse, -1 when
+    less is. Raises `ValueError` for values that have no logarithm or too few batches.
+    """
+    before = np.asarray(baseline, dtype=float)
+    after = np.asarray(candidate, dtype=float)
+    if min(len(before), len(after)) < 2:
+        raise ValueError("a comparison needs at least two batches on each side")
+    if not (np.isfinite(before).all() and np.isfinite(after).all() and before.min() > 0 and after.min() > 0):
+        raise ValueError("batch values must be positive numbers")
+    a, b = np.log(before), np.log(after)
+    effect = float(b.mean() - a.mean())
+    variance_a, variance_b = a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)
+    # Identical batches (a constant series) have no variance: a floor keeps the t statistic finite.
+    variance_a, variance_b = max(float(variance_a), 1e-18), max(float(variance_b), 1e-18)
+    error = float(np.sqrt(variance_a + variance_b))
+    freedom = (variance_a + variance_b) ** 2 / (variance_a**2 / (len(a) - 1) + variance_b**2 / (len(b) - 1))
+    half = float(student.ppf((1 + CONFIDENCE) / 2, freedom)) * error
+    one_sided = float(student.ppf(CONFIDENCE, freedom)) * error
+    margin = float(np.log1p(delta))
+    bad = bad_direction * effect
+    reach = margin + one_sided + float(student.ppf(POWER, freedom)) * error
+    return BatchTest(
+        ratio=float(np.exp(effect)),
+        low=float(np.exp(effect - half)),
+        high=float(np.exp(effect + half)),
+        p_worse=float(student.sf((bad - margin) / error, freedom)),
+        p_better=float(student.sf((-bad - margin) / error, freedom)),
+        p_any=float(2 * student.sf(abs(effect) / error, freedom)),
+        bound=float(np.expm1(bad + one_sided)),
+        detectable=float(np.expm1(min(reach, 50.0))),
+        standard_error=error,
+        degrees_of_freedom=float(freedom),
+    )
+
+
+def compare_series(
+    baseline: ArrayLike, candidate: ArrayLike, *, delta: float = 0.05, bad_direction: int = 1
+) -> tuple[BatchTest, bool]:
+    """Compare two bucket series by their batch means; the second value says whether the gate is passed."""
+    before, after = np.asarray(baseline, dtype=float), np.asarray(candidate, dtype=float)
+    test = compare_batches(batch_means(before), batch_means(after), delta=delta, bad_direction=bad_direction)
+    length = min(len(before), len(after)) / BATCHES
+    return test, passes_gate(length, autocorrelation_time(before), autocorrelation_time(after))

@@ -1,0 +1,189 @@
+"""From batches to verdicts: did it get worse, by how much, and could this comparison have seen it?
+
+Per metric: regressed when "the bad effect is at most delta" is rejected (Benjamini-Hochberg q < .05 over the
+gating metrics), improved is its mirror, pass when the one-sided 95% upper bound of the bad effect stays below
+delta, else inconclusive. Missing data is never a pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analyze.statistics.batch_t import BATCHES, GATE, autocorrelation_time, compare_batches
+from analyze.statistics.metrics import MINIMUM_BUCKETS, Metric
+from analyze.statistics.multiple_testing import q_values
+
+SIGNIFICANT = 0.05
+REGRESSED, IMPROVED, PASS, INCONCLUSIVE, INFORMATION = "regressed", "improved", "pass", "inconclusive", "information"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One metric in one window.
+
+    `value` is over the whole window; `batches` and `support` (flows or events behind each) have one entry per
+    batch; `series` is one value per time bucket, from which the autocorrelation time is taken.
+    """
+
+    value: float
+    batches: NDArray[np.float64]
+    support: NDArray[np.float64]
+    series: NDArray[np.float64]
+    trials: float = math.nan  # denominator over the whole window, ratios only
+    events: float = math.nan  # numerator over the whole window, ratios only
+
+
+@dataclass(frozen=True)
+class MetricVerdict:
+    """One row of the comparison; changes are relative (0.23 is +23%), NaN where there is no answer."""
+
+    metric: Metric
+    baseline: float
+    candidate: float
+    verdict: str
+    reason: str = ""
+    change: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    p_worse: float = math.nan
+    p_better: float = math.nan
+    q_value: float = math.nan
+    detectable: float = math.nan
+    bound: float = math.nan
+    threshold: float = math.nan
+    raw_change: float = math.nan
+    mix_change: float = math.nan
+    effective_size: float = math.nan
+    batches: tuple[NDArray[np.float64], NDArray[np.float64]] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def mix_shift(self) -> bool:
+        """Raw and within-stratum effects point in opposite directions, or the raw one is nearly all mix."""
+        if not (math.isfinite(self.raw_change) and math.isfinite(self.change)):
+            return False
+        raw, within = math.log1p(self.raw_change), math.log1p(self.change)
+        if abs(raw) <= math.log1p(self.threshold):
+            return False
+        return raw * within < 0 or abs(within) < 0.25 * abs(raw)
+
+
+def judge(metric: Metric, baseline: Side, candidate: Side, raw_change: float = math.nan) -> MetricVerdict:
+    """A metric's verdict before the adjustment for multiple testing (see `decide`).
+
+    The sides are the standardised ones; `raw_change` is that of the traffic as it was.
+    """
+    threshold = metric.relevant(baseline.value)
+    row = MetricVerdict(metric, baseline.value, candidate.value, INCONCLUSIVE, threshold=threshold)
+    buckets = min(len(baseline.series), len(candidate.series))
+    problem = _too_little(metric, baseline, candidate, buckets)
+    if problem:
+        if metric.kind == "ratio" and metric.gating:
+            rare = _rare(metric, baseline, candidate, buckets)
+            if rare:
+                return replace(row, verdict=PASS, reason=rare)
+        return replace(row, reason=problem, verdict=INCONCLUSIVE if metric.gating else INFORMATION)
+    test = compare_batches(
+        baseline.batches, candidate.batches, delta=threshold, bad_direction=metric.bad_direction or 1
+    )
+    tau = max(autocorrelation_time(baseline.series), autocorrelation_time(candidate.series))
+    row = replace(
+        row,
+        change=test.ratio - 1,
+        low=test.low - 1,
+        high=test.high - 1,
+        p_worse=test.p_worse,
+        p_better=test.p_better,
+        detectable=test.detectable,
+        bound=test.bound,
+        raw_change=raw_change,
+        mix_change=(1 + raw_change) / test.ratio - 1 if math.isfinite(raw_change) else math.nan,
+        effective_size=buckets / tau,
+        batches=(baseline.batches, candidate.batches),
+    )
+    if not metric.gating:
+        return replace(row, verdict=INFORMATION)
+    if buckets / BATCHES < GATE * tau:
+        longer = GATE * tau / (buckets / BATCHES)
+        reason = f"neighbouring buckets are too alike: capture {longer:.1f} times longer"
+        # Without a p-value the row takes no part in the adjustment.
+        return replace(row, p_worse=math.nan, p_better=math.nan, reason=reason)
+    return row
+
+
+def decide(rows: Sequence[MetricVerdict]) -> list[MetricVerdict]:
+    """Settle every row: adjust the p-values over the gating metrics and name the verdicts."""
+    gating = [row.metric.gating for row in rows]
+    worse = q_values([row.p_worse if gate else math.nan for row, gate in zip(rows, gating, strict=True)])
+    better = q_values([row.p_better if gate else math.nan for row, gate in zip(rows, gating, strict=True)])
+    return [_settle(row, float(w), float(b)) for row, w, b in zip(rows, worse, better, strict=True)]
+
+
+def _settle(row: MetricVerdict, worse: float, better: float) -> MetricVerdict:
+    if not row.metric.gating or not math.isfinite(row.p_worse):
+        return row
+    if worse < SIGNIFICANT:
+        return replace(row, verdict=REGRESSED, q_value=worse)
+    if better < SIGNIFICANT:
+        return replace(row, verdict=IMPROVED, q_value=better)
+    if row.bound < row.threshold:
+        return replace(row, verdict=PASS, q_value=worse)
+    return replace(
+        row, q_value=worse, reason=f"only a change above {row.detectable:+.0%} would have been seen (80% power)"
+    )
+
+
+def overall(rows: Sequence[MetricVerdict], fail_on: Sequence[str] = ()) -> str:
+    """The verdict over all gating metrics (or those named in `fail_on`): regressed, inconclusive, improved or pass."""
+    deciding = [row for row in rows if row.metric.gating and (not fail_on or row.metric.name in fail_on)]
+    verdicts = {row.verdict for row in deciding}
+    if REGRESSED in verdicts:
+        return REGRESSED
+    if INCONCLUSIVE in verdicts or not deciding:
+        return INCONCLUSIVE
+    return IMPROVED if IMPROVED in verdicts else PASS
+
+
+def exit_code(verdict: str) -> int:
+    """0 pass or improved, 1 regressed, 3 inconclusive."""
+    return {REGRESSED: 1, INCONCLUSIVE: 3}.get(verdict, 0)
+
+
+def _too_little(metric: Metric, baseline: Side, candidate: Side, buckets: int) -> str:
+    if buckets < MINIMUM_BUCKETS:
+        return f"{buckets} time buckets, at least {MINIMUM_BUCKETS} are needed on each side"
+    if not (_usable(baseline.batches) and _usable(candidate.batches)):
+        return "a part of the capture has no such data"
+    # A ratio needs its events on one side only: from none to many is a finding, not a lack of data.
+    least = [float(side.support.min()) for side in (baseline, candidate)]
+    enough = max(least) if metric.kind == "ratio" else min(least)
+    if metric.kind != "rate" and metric.gating and enough < metric.minimum:
+        what = "events" if metric.kind == "ratio" else "flows"
+        return f"{enough:.0f} {what} in the smallest batch, {metric.minimum} are needed"
+    return ""
+
+
+def _usable(batches: NDArray[np.float64]) -> bool:
+    return len(batches) >= 2 and bool(np.isfinite(batches).all() and (batches > 0).all())
+
+
+def _rare(metric: Metric, baseline: Side, candidate: Side, buckets: int) -> str:
+    """Too few events for a test can still be few enough to matter to nobody: then it is a pass.
+
+    Both the Clopper-Pearson 95% upper bound of the candidate's ratio and its distance from the baseline's must
+    lie below the floor.
+    """
+    from scipy.stats import beta
+
+    if buckets < MINIMUM_BUCKETS or not (candidate.trials > 0 and baseline.trials > 0):
+        return ""
+    # Events of one bucket come together: count at most one independent trial in ten.
+    events, trials = candidate.events / 10.0, candidate.trials / 10.0
+    upper = float(beta.ppf(0.95, events + 1.0, max(trials - events, 1e-9)))
+    if upper < metric.floor:
+        return f"too rare to matter: below {upper:.3%} (95% bound), the limit is {metric.floor:.1%}"
+    return ""

@@ -1,0 +1,158 @@
+"""Which slices of the traffic explain a change: risk ratios that are tested, not only large.
+
+A slice is a value of a dimension or a pair of them. `bad` of its `total` flows show the symptom; the rest of
+the traffic is the comparison. Slices are chosen by their *total* before any test (choosing by `bad` would find
+something in pure noise), tested with the one-sided Fisher test and Benjamini-Hochberg, and what survives must
+hold when time buckets are resampled, because flows of one bucket are not independent.
+
+Sources: Bailis et al. (2017, MacroBase) for the risk ratio; Katz et al. (1978) for its interval.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from analyze.statistics.multiple_testing import q_values
+
+MINIMUM_TOTAL = 20
+MINIMUM_BAD = 3
+SIGNIFICANT = 0.05
+MINIMUM_RISK_RATIO = 1.2
+RESAMPLES = 400
+
+COUNTS = ("bad", "total", "baseline_bad", "baseline_total")
+
+
+def risk_ratio(bad: float, total: float, other_bad: float, other_total: float) -> float:
+    """Risk in the slice over the risk outside; infinite when nothing is bad outside, 0 when nothing is inside."""
+    if total <= 0 or bad <= 0 or other_total <= 0:
+        return 0.0
+    return math.inf if other_bad <= 0 else (bad / total) / (other_bad / other_total)
+
+
+def katz_interval(
+    bad: float, total: float, other_bad: float, other_total: float, z: float = 1.959964
+) -> tuple[float, float]:
+    """Katz's log interval (95% by default) of the risk ratio; +0.5 on both numerators when one is zero."""
+    if total <= 0 or other_total <= 0:
+        return 0.0, math.inf
+    a, b = (bad, other_bad) if bad > 0 and other_bad > 0 else (bad + 0.5, other_bad + 0.5)
+    centre = math.log((a / total) / (b / other_total))
+    error = math.sqrt(max(1 / a - 1 / total + 1 / b - 1 / other_total, 0.0))
+    return math.exp(centre - z * error), math.exp(centre + z * error)
+
+
+def prefilter(table: pl.DataFrame, minimum_total: int = MINIMUM_TOTAL, most: int = 2000) -> pl.DataFrame:
+    """The slices worth testing: those with the most flows in both windows together, whatever their symptoms."""
+    together = pl.col("total") + pl.col("baseline_total")
+    return table.filter(together >= minimum_total).sort(together, descending=True, maintain_order=True).head(most)
+
+
+def rank(table: pl.DataFrame, buckets: pl.DataFrame | None = None, *, seed: int = 0) -> pl.DataFrame:
+    """Ranked slices that explain the symptom.
+
+    `table`: columns dimension, value, bad, total (the incident window) and baseline_bad, baseline_total. The
+    whole traffic of the window is the row with dimension "" (the empty string). `buckets`, when given: columns
+    dimension, value, bucket, bad, total in the incident window, with the same empty row, for the resampling.
+
+    Returns the survivors with support (share of the window's flows), risk_ratio, low, high, q_value and
+    share_of_change (of the excess over the baseline's rate), the best first.
+    """
+    whole = table.filter(pl.col("dimension") == "")
+    if whole.is_empty():
+        raise ValueError("the table has no row for the whole traffic (dimension '')")
+    whole_counts = {name: float(whole[name][0] or 0) for name in COUNTS}
+    candidates = prefilter(table.filter(pl.col("dimension") != "").with_columns(pl.col(COUNTS).fill_null(0)))
+    if candidates.is_empty() or whole_counts["bad"] < MINIMUM_BAD:
+        return _nothing(candidates)
+    bad = candidates["bad"].to_numpy().astype(float)
+    total = candidates["total"].to_numpy().astype(float)
+    p_values = _fisher(bad, total, whole_counts["bad"], whole_counts["total"])
+    measured = _measure(candidates, bad, total, whole_counts).with_columns(q_value=q_values(p_values))
+    survivors = measured.filter(
+        (pl.col("q_value") < SIGNIFICANT)
+        & (pl.col("risk_ratio") >= MINIMUM_RISK_RATIO)
+        & (pl.col("bad") >= MINIMUM_BAD)
+        # What was as bad before explains no change.
+        & (pl.col("share_of_change") > 0)
+    )  # fmt: skip
+    if buckets is not None and not survivors.is_empty():
+        survivors = survivors.filter(_confirmed(survivors, buckets, seed))
+    # The slice that holds the change and little else: its share of it, discounted by how far it reaches.
+    score = pl.col("share_of_change").clip(0, 1) * (1 - 1 / pl.col("risk_ratio")) * (1 - pl.col("support"))
+    return survivors.with_columns(score=score).sort(
+        ["score", "risk_ratio", "dimension", "value"], descending=[True, True, False, False]
+    )
+
+
+def _fisher(bad: NDArray[np.float64], total: NDArray[np.float64], all_bad: float, all_total: float) -> NDArray:
+    """One-sided Fisher p-values: P(X >= bad) for the hypergeometric law of each slice."""
+    from scipy.stats import hypergeom
+
+    return np.asarray(hypergeom.sf(bad - 1, round(all_total), round(all_bad), total), dtype=float)
+
+
+def _measure(
+    candidates: pl.DataFrame, bad: NDArray[np.float64], total: NDArray[np.float64], whole: dict[str, float]
+) -> pl.DataFrame:
+    rows = [
+        (risk_ratio(b, t, whole["bad"] - b, whole["total"] - t),
+         *katz_interval(b, t, whole["bad"] - b, whole["total"] - t))
+        for b, t in zip(bad, total, strict=True)
+    ]  # fmt: skip
+    ratio, low, high = (np.array(column) for column in zip(*rows, strict=True))
+    rate = whole["baseline_bad"] / whole["baseline_total"] if whole["baseline_total"] else 0.0
+    change = whole["bad"] - rate * whole["total"]
+    before_total = candidates["baseline_total"].to_numpy().astype(float)
+    before_bad = candidates["baseline_bad"].to_numpy().astype(float)
+    own_rate = np.divide(before_bad, before_total, out=np.full(len(bad), rate), where=before_total > 0)
+    excess = bad - own_rate * total
+    return candidates.with_columns(
+        support=total / max(whole["total"], 1.0),
+        risk_ratio=ratio,
+        low=low,
+        high=high,
+        excess=excess,
+        share_of_change=excess / change if change > 0 else np.zeros(len(bad)),
+    )
+
+
+def _confirmed(survivors: pl.DataFrame, buckets: pl.DataFrame, seed: int) -> pl.Series:
+    """Whether each slice's risk ratio stays above 1 in 95% of the resamples of the time buckets."""
+    index = sorted(buckets["bucket"].unique().to_list())
+    if len(index) < 4:
+        return pl.Series([True] * survivors.height)
+    position = {bucket: number for number, bucket in enumerate(index)}
+    grouped = {(key[0], key[1]): part for key, part in buckets.group_by("dimension", "value")}
+    whole_bad, whole_total = _dense(next(part for key, part in grouped.items() if key[0] == ""), position)
+    draws = np.random.default_rng(seed).integers(0, len(index), size=(RESAMPLES, len(index)))
+    every_bad, every_total = whole_bad[draws].sum(axis=1), whole_total[draws].sum(axis=1)
+    kept = []
+    for dimension, value in survivors.select("dimension", "value").iter_rows():
+        part = grouped.get((dimension, value))
+        if part is None:
+            kept.append(False)
+            continue
+        bad, total = _dense(part, position)
+        inside_bad, inside_total = bad[draws].sum(axis=1), total[draws].sum(axis=1)
+        inside = (inside_bad + 0.5) / np.maximum(inside_total, 1.0)
+        outside = (every_bad - inside_bad + 0.5) / np.maximum(every_total - inside_total, 1.0)
+        kept.append(bool(np.quantile(inside / outside, SIGNIFICANT) > 1.0))
+    return pl.Series(kept)
+
+
+def _dense(part: pl.DataFrame, position: dict[object, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    bad, total = np.zeros(len(position)), np.zeros(len(position))
+    places = [position[bucket] for bucket in part["bucket"].to_list()]
+    np.add.at(bad, places, part["bad"].to_numpy().astype(float))
+    np.add.at(total, places, part["total"].to_numpy().astype(float))
+    return bad, total
+
+
+def _nothing(candidates: pl.DataFrame) -> pl.DataFrame:
+    names = ("support", "risk_ratio", "low", "high", "excess", "share_of_change", "q_value", "score")
+    return candidates.head(0).with_columns(pl.lit(None, dtype=pl.Float64).alias(name) for name in names)
