@@ -25,6 +25,8 @@ from netrec.trace import layout, metadata
 RESERVE_FILE = "reserve"
 # Health rows, footers and their pages fit into this several times over.
 RESERVE_BYTES = 256 * 1024
+# A schema with its metadata takes some 10 kB: a larger file without one was not torn, it is something else.
+_LARGEST_SCHEMA = 256 * 1024
 _LOST = b"events_lost"
 _OPENED = b"netrec.opened"
 _END = b"\xff\xff\xff\xff\x00\x00\x00\x00"  # the end marker of an IPC stream
@@ -239,13 +241,18 @@ class SpoolContents:
             self.torn_bytes = 0 if rest == len(_END) and source.read() == _END else rest
 
 
-def read(file: layout.SpoolFile) -> SpoolContents:
-    """Open a spool; raises `TraceError` when not even its schema is whole or it is not netrec's."""
+def read(file: layout.SpoolFile) -> SpoolContents | None:
+    """Open a spool; None when it was torn before its schema was whole, so that it holds no row.
+
+    Raises `TraceError` when it is not netrec's, or from a newer one.
+    """
     try:
         with pa.OSFile(str(file.path)) as source:
             schema = pa.ipc.open_stream(source).schema
     except (pa.ArrowException, OSError) as problem:
-        raise TraceError(f"{file.path.name} holds no whole batch ({str(problem).splitlines()[0]})") from None
+        if file.path.stat().st_size < _LARGEST_SCHEMA:
+            return None
+        raise TraceError(f"{file.path.name} is not an Arrow stream ({str(problem).splitlines()[0]})") from None
     capture = metadata.decode_capture(schema.metadata)
     opened = (schema.metadata or {}).get(_OPENED, b"").decode()
     return SpoolContents(file, schema, capture, opened)

@@ -98,7 +98,7 @@ class FlowGenerator:
         client_bytes[failed] = 0
         server_bytes[failed] = 0
         minimum = (round_trip * (1 + random.exponential(0.05, count))).astype(np.int64)
-        columns = {
+        columns: dict[str, np.ndarray] = {
             "end": end,
             "start": end - self._lognormal(self._duration[service], 0.8) - minimum,
             "service": service,
@@ -170,7 +170,7 @@ class FlowGenerator:
         random = self._random
         flow_id = np.arange(self._next_flow, self._next_flow + count)
         self._next_flow += count
-        flows = {
+        flows: dict[str, np.ndarray] = {
             "flow_id": flow_id,
             "service": random.choice(len(SERVICES), count, p=self._weights).astype(np.int32),
             "peer": self._popular(count),

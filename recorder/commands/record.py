@@ -1,0 +1,196 @@
+"""`netrec record`: options from the common settings and those of every source, then the pipeline.
+
+Nothing heavy is imported until everything that the user typed is known to be good.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from netrec.errors import CannotRecordError, UsageError
+from netrec.text import format_duration, format_size
+from recorder import settings as configuration
+from recorder.source import Setting, SourceSpecification, discover, find
+
+_SHORT = {"output": "-o"}
+
+
+class _SettingOption(click.Option):
+    """An option made from a setting; `group` is the heading in the help that it stands under."""
+
+    def __init__(self, setting: Setting, group: str) -> None:
+        flag = setting.parse is bool
+        shown = "" if flag or setting.default in (None, "", ()) else f"  [default: {_shown(setting)}]"
+        names = [f"--{setting.name}", configuration.key(setting.name)]
+        if setting.name in _SHORT:
+            names.insert(0, _SHORT[setting.name])
+        super().__init__(
+            names,
+            is_flag=flag,
+            default=None,
+            multiple=setting.repeatable,
+            metavar=None if flag else setting.metavar or "TEXT",
+            help=setting.help + shown,
+        )
+        self.group = group
+
+
+class RecordCommand(click.Command):
+    """Shows the options of each source under a heading of its own."""
+
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(context):
+            record = parameter.get_help_record(context)
+            if record:
+                groups.setdefault(getattr(parameter, "group", "Options"), []).append(record)
+        for name, rows in groups.items():
+            with formatter.section(name):
+                formatter.write_dl(rows)
+
+
+def _shown(setting: Setting) -> str:
+    """The default as the user would write it."""
+    default = setting.default
+    if setting.metavar == "TIME":
+        return format_duration(default).replace(" ", "").replace("00s", "").replace(".0", "")
+    if setting.metavar == "SIZE":
+        return f"{default >> 20}MiB" if default % 2**20 == 0 else format_size(default).replace(" ", "")
+    if isinstance(default, tuple):
+        return ",".join(str(one) for one in default)
+    return str(default)
+
+
+def _settings(sources: Iterable[SourceSpecification]) -> tuple[list[Setting], dict[str, str]]:
+    """Every setting once, and the source that each source's own belongs to."""
+    every = {setting.name: setting for setting in configuration.COMMON}
+    owner: dict[str, str] = {}
+    for source in sources:
+        for setting in source.settings:
+            if setting.name not in every:
+                every[setting.name] = setting
+                owner[setting.name] = source.name
+    return list(every.values()), owner
+
+
+def _command() -> click.Command:
+    sources = discover()
+    settings, owner = _settings(sources.values())
+    options: list[click.Parameter] = []
+    for setting in settings:
+        group = f"Source {owner[setting.name]}" if setting.name in owner else "Options"
+        options.append(_SettingOption(setting, group))
+    options += [
+        click.Option(
+            ["--config"], metavar="FILE", type=click.Path(path_type=Path), help="Read settings from this file."
+        ),
+        click.Option(["--config-dump"], is_flag=True, help="Show the settings in force and their origins; end."),
+    ]
+    return RecordCommand(
+        "record",
+        params=options,
+        callback=_record,
+        help="Record this host's traffic into a trace folder, until Ctrl-C or --duration.\n\n"
+        "\b\n"
+        "netrec record -o trace --duration 1h\n"
+        "netrec analyze top-talkers trace\n\n"
+        "SIGHUP finishes the current files at once. Settings may also come from NETREC_* variables (NETREC_OUTPUT, ...) "
+        "and from the table [record] of a TOML file.",
+        epilog="Sources: " + "; ".join(f"{one.name}: {one.summary}" for one in sources.values()),
+    )
+
+
+def _record(config: Path | None, config_dump: bool, **given: Any) -> int:
+    sources = discover()
+    settings, owner = _settings(sources.values())
+    typed = {name: value for name, value in given.items() if value not in (None, ())}
+    resolved = configuration.resolve(settings, typed, config)
+    if config_dump:
+        click.echo(configuration.dump(resolved, settings))
+        return 0
+    values = {name: one.value for name, one in resolved.items()}
+    chosen = _chosen(values["source"])
+    _refuse_strangers(typed, owner, chosen)
+    for source in chosen:
+        readiness = source.can_run(values)
+        if not readiness.ready:
+            raise CannotRecordError(f"source {source.name} cannot record here: {readiness.reason}", readiness.fix)
+    trace: Path = values["output"]
+    _check_output(trace)
+    return _run(trace, chosen, values)
+
+
+def _chosen(names: Sequence[str]) -> list[SourceSpecification]:
+    if not names:
+        raise UsageError("no source is named", f"the sources are {', '.join(discover())}")
+    return [find(name) for name in dict.fromkeys(names)]
+
+
+def _refuse_strangers(
+    typed: Mapping[str, Any], owner: Mapping[str, str], chosen: Sequence[SourceSpecification]
+) -> None:
+    """An option of a source that does not record would be without effect: say so."""
+    taking = {setting.name for source in chosen for setting in source.settings}
+    for name, source in owner.items():
+        if configuration.key(name) in typed and name not in taking:
+            raise UsageError(f"--{name} is of source {source}, which is not recording", f"add --source {source}")
+
+
+def _check_output(trace: Path) -> None:
+    """The trace folder exists (or can be made) and can be written; raises `UsageError`."""
+    existing = trace
+    while not os.path.lexists(existing) and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise UsageError(f"output {trace} cannot be a folder: {existing} is a file", "give another folder with -o")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UsageError(f"output {trace} cannot be written: no permission in {existing}", "give another with -o")
+    if os.statvfs(existing).f_flag & os.ST_RDONLY:
+        raise UsageError(f"output {trace} cannot be written: {existing} is read-only", "give another with -o")
+
+
+def _run(trace: Path, chosen: list[SourceSpecification], values: dict[str, Any]) -> int:
+    from recorder import memory
+
+    memory.configure()
+    from recorder import host, pipeline, progress
+    from recorder.retention import Retention
+
+    watcher: progress.Watcher
+    if values["json"]:
+        watcher = progress.JsonLines()
+    elif values["quiet"]:
+        watcher = progress.Quiet()
+    else:
+        watcher = progress.LiveLine() if sys.stderr.isatty() else progress.Sentences()
+    plan = pipeline.Plan(
+        trace=trace,
+        sources=chosen,
+        capture=host.describe(values["host"], [one.name for one in chosen], values),
+        settings=values,
+        duration=values["duration"],
+        rotate_interval=values["rotate_interval"],
+        rotate_size=values["rotate_size"],
+        active_timeout=values["active_timeout"],
+        retention=Retention(values["keep_age"], values["keep_size"]),
+        minimum_free=values["min_free"],
+    )
+    try:
+        status = pipeline.Pipeline(plan, watcher).run()
+    except PermissionError as problem:
+        raise UsageError(f"output {trace} cannot be written ({problem.strerror})", "give another with -o") from None
+    if isinstance(watcher, progress.JsonLines):
+        watcher.done(status)
+    if not values["quiet"]:
+        watcher_line = progress.summary(status, str(trace))
+        (watcher if isinstance(watcher, progress.Sentences) else progress.Sentences()).say(watcher_line)
+    return 0
+
+
+command = _command()

@@ -1,0 +1,28 @@
+"""Keeps the recorder's resident memory small and flat.
+
+Arrow allocates from the system's allocator, which is told to use one arena and to hand large blocks straight
+back to the kernel: a row group is held for milliseconds, and nothing of it should stay.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+_LARGE = 256 * 1024
+
+
+def configure() -> None:
+    """Set up the allocators; call once, before anything large is allocated. Without glibc nothing is set."""
+    import pyarrow as pa
+
+    try:
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_ARENA_MAX, 2)
+        library.mallopt(_M_MMAP_THRESHOLD, _LARGE)
+        library.mallopt(_M_TRIM_THRESHOLD, _LARGE)
+    except (OSError, AttributeError):
+        return
+    pa.set_memory_pool(pa.system_memory_pool())
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)

@@ -1,0 +1,344 @@
+"""The recording loop: sources are polled ten times a second, written once a second, rotated by the wall clock.
+
+    source.poll (100 ms) -> source.read (1 s) -> spool -> [rotation] -> Parquet, converted beside the recording
+
+The loop runs in the caller's thread and never waits for the disk to make room: when it is full, rows are
+counted and dropped, and the gap is written to `health` as soon as there is room again.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pyarrow as pa
+
+from netrec.errors import CannotRecordError, NetrecError
+from netrec.trace import metadata
+from recorder import health, repair
+from recorder.convert import Converter
+from recorder.disk import DiskGuard
+from recorder.retention import MinimumFree, Retention
+from recorder.rotate import OpenSpools, next_rotation
+from recorder.source import CaptureContext, Source, SourceSpecification
+from recorder.spool import SpoolFolder
+
+POLL_SECONDS = 0.1
+FLUSH_SECONDS = 1.0
+HEALTH_SECONDS = 10.0
+# A wall clock that moves this much against the monotonic one was set.
+CLOCK_STEP_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to record: the sources' specifications and the settings of `netrec record`.
+
+    `duration`, `rotate_interval`, `active_timeout` in seconds, `rotate_size` in bytes of a finished file;
+    `settings` by name go to the sources.
+    """
+
+    trace: Path
+    sources: Sequence[SourceSpecification]
+    capture: metadata.CaptureMetadata
+    settings: Mapping[str, Any]
+    duration: float | None = None
+    rotate_interval: float = 300.0
+    rotate_size: int = 256_000_000
+    active_timeout: float = 10.0
+    retention: Retention = field(default_factory=Retention)
+    minimum_free: MinimumFree = field(default_factory=MinimumFree)
+
+
+@dataclass
+class Status:
+    """Where the recording is, for whoever watches it. Totals since its start; times in seconds."""
+
+    elapsed: float = 0.0
+    duration: float | None = None
+    rows: int = 0
+    rows_per_second: float = 0.0
+    files: int = 0
+    bytes: int = 0
+    spool_bytes: int = 0
+    lost: int = 0
+    paused: str = ""
+
+
+class Watcher:
+    """Told once a second how the recording is going, and in a sentence what is out of the ordinary."""
+
+    def status(self, status: Status) -> None: ...
+
+    def say(self, sentence: str) -> None: ...
+
+
+class Pipeline:
+    """One capture, from the start of its sources to the last file."""
+
+    def __init__(self, plan: Plan, watcher: Watcher) -> None:
+        self._plan = plan
+        self._watcher = watcher
+        self._sources: dict[str, Source] = {}
+        self._status = Status(duration=plan.duration)
+        self._stop_asked = False
+        self._rotate_asked = False
+        self._lost_before_interval = 0
+
+    def run(self) -> Status:
+        """Record until the duration is over or SIGINT or SIGTERM arrives; the final totals.
+
+        Raises `CannotRecordError` when a source cannot start, and `NetrecError` when one fails on the way,
+        after all that came before is safe.
+        """
+        plan = self._plan
+        with ExitStack() as stack:
+            self._handle_signals(stack)
+            folder = SpoolFolder.create(plan.trace, plan.capture.host, plan.capture.capture)
+            stack.callback(folder.close)
+            folder.reserve()
+            self._converter = Converter(plan.trace)
+            stack.callback(self._converter.finish)
+            self._converter.call(self._repair_others)
+            now = time.time()
+            self._spools = OpenSpools(folder, plan.capture, now)
+            self._disk = DiskGuard(plan.trace, plan.minimum_free, plan.rotate_size)
+            self._folder = folder
+            self._health = health.HealthLog(
+                plan.capture.host, [one.name for one in plan.sources], plan.active_timeout, int(now * 1e6)
+            )
+            failure: BaseException | None = None
+            try:
+                for specification in plan.sources:
+                    source = specification.create(
+                        CaptureContext(plan.capture.host, plan.capture.capture, plan.settings)
+                    )
+                    stack.callback(source.close)
+                    source.start()
+                    self._sources[specification.name] = source
+                self._loop()
+            except Exception as problem:
+                failure = problem
+            self._end(failure)
+            if failure:
+                raise self._explained(failure) from failure
+        self._collect()
+        return self._status
+
+    def _loop(self) -> None:
+        begun = time.monotonic()
+        wall_offset = time.time() - begun
+        next_flush = begun + FLUSH_SECONDS
+        next_health = begun + HEALTH_SECONDS
+        boundary = next_rotation(time.time(), self._plan.rotate_interval)
+        while not self._stop_asked:
+            again = False
+            for name, source in self._sources.items():
+                with self._blame(name):
+                    again = source.poll() or again
+            now, wall = time.monotonic(), time.time()
+            over = self._plan.duration is not None and now - begun >= self._plan.duration
+            if now >= next_flush or wall >= boundary or self._rotate_asked or over:
+                if abs(wall - now - wall_offset) > CLOCK_STEP_SECONDS:
+                    self._health.note(
+                        "clock_step", f"the wall clock moved by {wall - now - wall_offset:+.3f} s", int(wall * 1e6)
+                    )
+                    wall_offset = wall - now
+                    boundary = next_rotation(wall, self._plan.rotate_interval)
+                if now >= next_health:
+                    self._health.interval(int(wall * 1e6))
+                    next_health = now + HEALTH_SECONDS
+                self._flush()
+                self._status.elapsed = now - begun
+                self._rotate_if_due(wall >= boundary)
+                if wall >= boundary:
+                    boundary = next_rotation(wall, self._plan.rotate_interval)
+                self._watcher.status(self._status)
+                next_flush = max(next_flush + FLUSH_SECONDS, now)
+            if over:
+                return
+            if not again:
+                time.sleep(max(0.0, min(POLL_SECONDS, next_flush - time.monotonic())))
+
+    def _flush(self) -> None:
+        """Read every source and append what came to the spools."""
+        found: dict[str, list[tuple[str, pa.RecordBatch]]] = {}
+        for name, source in self._sources.items():
+            with self._blame(name):
+                for table, batch in source.read():
+                    found.setdefault(table, []).append((name, batch))
+                self._status.lost += self._health.sources[name].take(source.health())
+        self._write(found)
+
+    def _write(self, found: dict[str, list[tuple[str, pa.RecordBatch]]]) -> None:
+        wall_us = int(time.time() * 1e6)
+        free = self._disk.check(self._spools, self._converter, wall_us)
+        rows = 0
+        for table, batches in found.items():
+            parts = [batch for _, batch in batches]
+            if free:
+                try:
+                    written = self._spools.append(table, parts, self._lost_in_interval)
+                    rows += written if table == "flows" else 0
+                    for name, batch in batches:
+                        self._health.sources[name].rows_written += batch.num_rows
+                    continue
+                except OSError as problem:
+                    self._disk.failed(problem, wall_us)
+                    free = False
+            for name, batch in batches:
+                self._health.sources[name].lost_on_disk += batch.num_rows
+                self._status.lost += batch.num_rows
+        self._status.rows += rows
+        self._status.rows_per_second = rows / FLUSH_SECONDS
+        if free:
+            gap = self._disk.take_gap()
+            if gap:
+                self._health.gap(gap.begun_us, wall_us, gap.reason)
+                self._watcher.say(f"recording again after {(wall_us - gap.begun_us) / 1e6:.0f} s: {gap.reason}")
+            self._write_health()
+        elif self._disk.just_paused():
+            self._watcher.say(f"not recording: {self._disk.reason}")
+            self._rotate("disk_full")
+        self._status.paused = "" if free else self._disk.reason
+
+    def _write_health(self) -> bool:
+        batch = self._health.batch()
+        if batch is None:
+            return True
+        try:
+            self._spools.append("health", [batch], self._lost_in_interval)
+        except OSError:
+            return False
+        self._health.written()
+        return True
+
+    def _rotate_if_due(self, boundary: bool) -> None:
+        if self._rotate_asked:
+            self._rotate_asked = False
+            self._rotate("hangup")
+        elif boundary:
+            self._rotate("interval")
+        elif self._disk.should_rotate(self._spools, self._converter):
+            self._rotate("size")
+        self._collect()
+
+    def _rotate(self, closed: str) -> None:
+        for spool in self._spools.rotate(closed, time.time(), self._lost_in_interval):
+            self._converter.convert(spool)
+        self._lost_before_interval = self._status.lost
+        if self._plan.retention != Retention():
+            self._converter.call(self._retain)
+
+    def _collect(self) -> None:
+        """Take in what the converter has done since."""
+        while not self._converter.results.empty():
+            done = self._converter.results.get()
+            self._disk.learn(done)
+            if done.file:
+                self._status.files += 1
+                self._status.bytes += done.file.bytes
+        while not self._converter.problems.empty():
+            self._watcher.say(self._converter.problems.get())
+        self._status.spool_bytes = self._spools.bytes + self._converter.pending_bytes
+
+    def _end(self, failure: BaseException | None) -> None:
+        """Stop the sources, write their last rows and the last health row, and turn everything into Parquet."""
+        found: dict[str, list[tuple[str, pa.RecordBatch]]] = {}
+        for name, source in reversed(list(self._sources.items())):
+            try:
+                if failure is not None and getattr(failure, "source", None) == name:
+                    source.close()
+                    continue
+                for table, batch in source.stop():
+                    found.setdefault(table, []).append((name, batch))
+                self._status.lost += self._health.sources[name].take(source.health())
+            except Exception as problem:
+                source.close()
+                self._watcher.say(f"source {name} did not stop in order ({type(problem).__name__}: {problem})")
+        if not self._sources:
+            return
+        self._write(found)
+        now_us = int(time.time() * 1e6)
+        if failure is not None:
+            self._health.note("degraded", f"recording ended: {self._explained(failure).message}", now_us)
+        self._health.interval(now_us)
+        gap = self._disk.take_gap()
+        if gap:
+            self._health.gap(gap.begun_us, now_us, gap.reason)
+        # The reserve makes room for the last words, whatever else filled the disk.
+        if not self._write_health():
+            self._folder.release_reserve()
+            self._write_health()
+        self._rotate("end")
+        self._converter.call(lambda: None)
+        self._drain()
+        if self._converter.failed:
+            self._folder.release_reserve()
+            self._converter.retry()
+            self._drain()
+        if self._converter.failed:
+            self._watcher.say(
+                f"no room for the last files: free some, then `netrec repair {self._plan.trace}` finishes them"
+            )
+        self._collect()
+
+    def _drain(self) -> None:
+        while self._converter.busy:
+            time.sleep(0.01)
+
+    def _repair_others(self) -> None:
+        for outcome in repair.repair_trace(self._plan.trace):
+            if outcome.kind != "live":
+                self._converter.problems.put(outcome.sentence)
+
+    def _retain(self) -> None:
+        self._plan.retention.apply(self._plan.trace, self._plan.capture.host, datetime.now(UTC))
+
+    @property
+    def _lost_in_interval(self) -> int:
+        return self._status.lost - self._lost_before_interval
+
+    def _handle_signals(self, stack: ExitStack) -> None:
+        def stop(number: int, frame: FrameType | None) -> None:
+            self._stop_asked = True
+
+        def rotate(number: int, frame: FrameType | None) -> None:
+            self._rotate_asked = True
+
+        for number, handler in ((signal.SIGINT, stop), (signal.SIGTERM, stop), (signal.SIGHUP, rotate)):
+            previous = signal.signal(number, handler)
+            stack.callback(signal.signal, number, previous)
+
+    def _blame(self, name: str) -> _Blame:
+        return _Blame(name)
+
+    def _explained(self, failure: BaseException) -> NetrecError:
+        if isinstance(failure, NetrecError):
+            return failure
+        name = getattr(failure, "source", "")
+        which = f"source {name}" if name else "a source"
+        return CannotRecordError(
+            f"{which} failed ({type(failure).__name__}: {failure})",
+            f"what was recorded until then is in {self._plan.trace}; --debug shows where it failed",
+        )
+
+
+class _Blame:
+    """Notes on an exception which source it came from."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, problem: BaseException | None, trace: object) -> None:
+        if problem is not None:
+            problem.source = self._name  # type: ignore[attr-defined]

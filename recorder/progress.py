@@ -1,0 +1,104 @@
+"""How a recording is going: a live line on a terminal, JSON lines for programs, sentences for the log.
+
+The keys of a JSON line: `elapsed` and `remaining` in seconds (`remaining` null without a duration), `rows`, `files`
+and `bytes` written since the start (rows of `flows`; Parquet bytes), `rows_per_second`, `spool_bytes` not yet turned
+into Parquet, `lost` events, `paused` (null, or why nothing is being written). A line with the key `message` is a
+sentence instead; the last line has `done` true.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TextIO
+
+from netrec.text import format_count, format_duration, format_size, printable
+from recorder.pipeline import Status, Watcher
+
+
+class Quiet(Watcher):
+    """Says nothing."""
+
+
+class Sentences(Watcher):
+    """Out of the ordinary things as lines on standard error: what a service's log wants."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream = stream or sys.stderr
+
+    def say(self, sentence: str) -> None:
+        print(f"netrec: {printable(sentence)}", file=self.stream, flush=True)
+
+
+class LiveLine(Sentences):
+    """One line that is written over and over, on a terminal."""
+
+    def status(self, status: Status) -> None:
+        self.stream.write(f"\r\x1b[2K{line(status)}")
+        self.stream.flush()
+
+    def say(self, sentence: str) -> None:
+        self.stream.write("\r\x1b[2K")
+        super().say(sentence)
+
+
+class JsonLines(Watcher):
+    """One JSON object per second and sentence, on standard output."""
+
+    def status(self, status: Status) -> None:
+        self._print(as_json(status))
+
+    def say(self, sentence: str) -> None:
+        self._print({"message": sentence})
+
+    def done(self, status: Status) -> None:
+        """The totals at the end."""
+        self._print({**as_json(status), "done": True})
+
+    @staticmethod
+    def _print(record: dict[str, object]) -> None:
+        try:
+            print(json.dumps(record), flush=True)
+        except BrokenPipeError:
+            pass  # whoever read it has gone; the recording goes on
+
+
+def as_json(status: Status) -> dict[str, object]:
+    """A status as the documented keys."""
+    remaining = None if status.duration is None else round(max(0.0, status.duration - status.elapsed), 3)
+    return {
+        "elapsed": round(status.elapsed, 3),
+        "remaining": remaining,
+        "rows": status.rows,
+        "rows_per_second": round(status.rows_per_second, 1),
+        "files": status.files,
+        "bytes": status.bytes,
+        "spool_bytes": status.spool_bytes,
+        "lost": status.lost,
+        "paused": status.paused or None,
+    }
+
+
+def line(status: Status) -> str:
+    """A status in one line of less than 80 columns."""
+    parts = [f"recording {format_duration(round(status.elapsed))}"]
+    if status.duration is not None:
+        parts.append(f"{format_duration(round(max(0.0, status.duration - status.elapsed)))} left")
+    parts += [
+        f"{format_count(status.rows_per_second)} flows/s",
+        f"{format_count(status.rows)} flows",
+        f"{format_size(status.bytes)} written",
+        f"{format_count(status.lost)} lost",
+    ]
+    if status.paused:
+        parts.append("NOT WRITING: disk")
+    return " | ".join(parts)
+
+
+def summary(status: Status, trace: str) -> str:
+    """The last words: what there is now, and what to do with it."""
+    files = "1 file" if status.files == 1 else f"{status.files} files"
+    return (
+        f"recorded {status.rows} flow rows in {format_duration(status.elapsed)}: {files}, {format_size(status.bytes)}, "
+        f"{status.lost} lost; now run: netrec analyze top-talkers {trace}"
+    )

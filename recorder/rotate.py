@@ -1,0 +1,101 @@
+"""When files change, and the open spools of a capture.
+
+Rotation is aligned to the wall clock: to multiples of the interval within each UTC hour, and always to the
+hour itself, so that files of different hosts cover the same times and none spans two partitions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pyarrow as pa
+
+from netrec.trace import layout, metadata, tables
+from recorder.spool import SpoolFolder, SpoolWriter
+
+HOUR = 3600.0
+
+
+def next_rotation(now: float, interval: float) -> float:
+    """The first boundary after `now` (seconds since 1970) for files of `interval` seconds, at most one hour."""
+    hour = math.floor(now / HOUR) * HOUR
+    return min(hour + (math.floor((now - hour) / interval) + 1) * interval, hour + HOUR)
+
+
+@dataclass(frozen=True)
+class ClosedSpool:
+    """A spool that is to become a Parquet file, and what its footer will say of its end."""
+
+    file: layout.SpoolFile
+    closed: str
+    closed_time: str
+    events_lost: int
+    bytes: int
+
+
+class OpenSpools:
+    """The spools that a capture is writing, one per table that has rows in this interval.
+
+    Sequence numbers count from 0 per table; a table without rows uses none.
+    """
+
+    def __init__(self, folder: SpoolFolder, capture: metadata.CaptureMetadata, now: float) -> None:
+        self._folder = folder
+        self._capture = capture
+        self._open: dict[str, SpoolWriter] = {}
+        self._next: dict[str, int] = {}
+        self._opened = iso(now)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes in the open spools."""
+        return sum(spool.bytes for spool in self._open.values())
+
+    @property
+    def largest(self) -> int:
+        """Bytes in the largest open spool."""
+        return max((spool.bytes for spool in self._open.values()), default=0)
+
+    def append(self, table: str, batches: Iterable[pa.RecordBatch], events_lost: int) -> int:
+        """Append batches of one table as one; the number of rows. Raises `OSError` when there is no room."""
+        parts = [batch for batch in batches if batch.num_rows]
+        if not parts:
+            return 0
+        batch = parts[0] if len(parts) == 1 else pa.concat_batches(parts)
+        spool = self._open.get(table)
+        if spool is None:
+            number = self._next.get(table, 0)
+            spool = SpoolWriter(
+                layout.SpoolFile(self._folder.path, table, number),
+                tables.table(table).schema,
+                self._capture,
+                self._opened,
+            )
+            try:
+                spool.append(batch, events_lost)
+            except OSError:
+                spool.discard()
+                raise
+            self._open[table] = spool
+            self._next[table] = number + 1
+        else:
+            spool.append(batch, events_lost)
+        return batch.num_rows
+
+    def rotate(self, closed: str, now: float, events_lost: int) -> list[ClosedSpool]:
+        """Close every open spool; the next rows go to new ones. `closed`: interval, size, hangup, end, disk_full."""
+        done = []
+        for spool in self._open.values():
+            spool.close()
+            done.append(ClosedSpool(spool.file, closed, iso(now), events_lost, spool.bytes))
+        self._open.clear()
+        self._opened = iso(now)
+        return done
+
+
+def iso(seconds: float) -> str:
+    """Seconds since 1970 as ISO 8601 text in UTC with microseconds."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")
