@@ -58,11 +58,14 @@ def long_run_variance(series: ArrayLike) -> float:
     and cannot follow the noise.
     """
     values = np.asarray(series, dtype=float)
-    residuals = values - _coarse_levels(values)
-    variance = float(residuals.var())
+    levels = _coarse_levels(values)
+    residuals = values - levels
+    n = len(residuals)
+    # Each level takes its mean and the choice of its place away from the noise.
+    fitted = 2 * (1 + int((np.diff(levels) != 0).sum()))
+    variance = float(residuals @ residuals) / max(n - fitted, 1)
     if variance <= 1e-12:
         return 1e-12
-    n = len(residuals)
     correlation = float(residuals[1:] @ residuals[:-1] / (residuals @ residuals))
     # The sample autocorrelation is low by about (1 + 3 rho) / n for every level that was fitted.
     correlation = min(max(correlation + 2 * (1 + 3 * max(correlation, 0.0)) / n, 0.0), 0.97)

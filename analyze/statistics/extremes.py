@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 MINIMUM_DAYS = 14
 FIRM_DAYS = 60
+WIDEST_SHAPE = 0.5
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,13 @@ def rare_peak(daily_maxima: ArrayLike, limit: float, days: int = 30) -> RarePeak
         return None
     scale = float(values.std())
     centre = float(values.mean())
-    shape, location, width = genextreme.fit((values - centre) / scale)
-    # Short series give wild shapes; real traffic's maxima lie within these.
-    shape = float(np.clip(shape, -0.5, 0.5))
+    standard = (values - centre) / scale
+    # The search starts at the Gumbel law of the same mean and variance.
+    start = {"loc": -0.45, "scale": 0.78}
+    shape, location, width = genextreme.fit(standard, 0.05, **start)
+    if abs(shape) > WIDEST_SHAPE:
+        # Short series give wild shapes; real traffic's maxima lie within these.
+        shape, location, width = genextreme.fit(standard, f0=float(np.sign(shape) * WIDEST_SHAPE), **start)
     level = centre + scale * float(genextreme.ppf(1 - 1 / days, shape, location, width))
     daily = float(genextreme.sf((limit - centre) / scale, shape, location, width)) if math.isfinite(limit) else 0.0
     return RarePeak(level, 1 - (1 - daily) ** days, days, len(values) < FIRM_DAYS)
