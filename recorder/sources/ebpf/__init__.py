@@ -1,0 +1,67 @@
+"""TCP flows of the whole host from the kernel, through bcc, without kernel headers and without work per packet.
+
+tcp.bpf.c           the programs; compiler.py builds them in a child process with stub headers (headers.py)
+                    and offsets from BTF (btf.py); bcc_loader.py finds the distribution's bcc
+syscalls.py         attaching, iterating, looking into maps: bpf(2)
+ring.py records.py  the ring buffer, read in bulk as arrays
+live.py             cumulative counters -> deltas
+rows.py owners.py   records -> the flows table
+recorder_source.py  the life cycle
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from recorder.source import CaptureContext, Readiness, Source, SourceSpecification
+
+_CAP_BPF, _CAP_PERFMON, _CAP_SYS_ADMIN = 39, 38, 21
+
+
+def _capabilities() -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            return int(line.split()[1], 16)
+    return 0
+
+
+def can_run(settings: Mapping[str, Any]) -> Readiness:
+    """Whether this process may load eBPF programs on this kernel; never raises."""
+    from recorder.sources.ebpf.bcc_loader import FIX, bcc_folder
+    from recorder.sources.ebpf.btf import FIX as BTF_FIX
+    from recorder.sources.ebpf.btf import VMLINUX
+
+    have = _capabilities()
+    if not have >> _CAP_SYS_ADMIN & 1 and not (have >> _CAP_BPF & 1 and have >> _CAP_PERFMON & 1):
+        who = "you are not root" if os.geteuid() else "this root lacks CAP_BPF and CAP_PERFMON (a container?)"
+        return Readiness(False, f"the ebpf source needs root, and {who}", "run it with sudo")
+    if not VMLINUX.exists():
+        return Readiness(False, f"this kernel has no BTF ({VMLINUX} is missing)", BTF_FIX)
+    lockdown = Path("/sys/kernel/security/lockdown")
+    if lockdown.exists() and "[confidentiality]" in lockdown.read_text():
+        return Readiness(
+            False,
+            "kernel lockdown is in confidentiality mode, so that eBPF may not read kernel memory",
+            "boot with lockdown=integrity",
+        )
+    if bcc_folder() is None:
+        return Readiness(False, "bcc is not installed", f"install it: {FIX}")
+    return Readiness(True)
+
+
+def _create(context: CaptureContext) -> Source:
+    from recorder.sources.ebpf.recorder_source import create
+
+    return create(context)
+
+
+SOURCE = SourceSpecification(
+    name="ebpf",
+    summary="every TCP socket of this host, from the kernel, without touching traffic",
+    tables=("flows",),
+    can_run=can_run,
+    create=_create,
+)

@@ -1,0 +1,176 @@
+"""Compile and load BPF programs in a child process, and take over their descriptors.
+
+LLVM leaves about 170 MB resident in the process that compiled; the child takes that with it when it exits. The
+programs and maps live as long as a descriptor is open: once the recorder is gone, however it went, so are they.
+The child (`python -m recorder.sources.ebpf.compiler`) reads a request as JSON from its socket, and answers with
+JSON and the descriptors (SCM_RIGHTS). It dies with its parent (PR_SET_PDEATHSIG).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from netrec.errors import CannotRecordError, NetrecError
+
+RAW_TRACEPOINT = "raw_tracepoint"
+ITERATOR = "iterator"
+_SYMBOL = re.compile(r"\b((?:OFFSET|SIZE|VALUE)_[A-Za-z0-9_]+)\b")
+_DESCRIPTORS_A_MESSAGE = 200
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to build: `text` in C, `defines` name -> number, `functions` name -> kind, `maps` names."""
+
+    text: str
+    defines: dict[str, int]
+    functions: dict[str, str]
+    maps: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Loaded:
+    """Open descriptors of the loaded programs and maps, by name. `close` closes all of them."""
+
+    functions: dict[str, int]
+    maps: dict[str, int]
+
+    def close(self) -> None:
+        for descriptor in (*self.functions.values(), *self.maps.values()):
+            os.close(descriptor)
+        self.functions, self.maps = {}, {}
+
+
+class Build:
+    """A compile under way: start it early, do something else, then `finish`."""
+
+    def __init__(self, request: Request) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with theirs:
+            self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", "recorder.sources.ebpf.compiler", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._errors,
+                env={**os.environ, "PYTHONPATH": _python_path()},
+            )
+        self._socket = ours
+        ours.sendall(json.dumps(asdict(request)).encode() + b"\n")
+        self._request = request
+
+    def finish(self, timeout: float = 60.0) -> Loaded:
+        """Wait for the child; raises `CannotRecordError` with the compiler's or the verifier's reason."""
+        self._socket.settimeout(timeout)
+        data, descriptors = b"", []
+        try:
+            while not data.endswith(b"\n"):
+                part, received, _, _ = socket.recv_fds(self._socket, 1 << 16, _DESCRIPTORS_A_MESSAGE)
+                descriptors += received
+                if not part:
+                    break
+                data += part
+        except OSError as problem:
+            self.cancel()
+            raise CannotRecordError(f"compiling the eBPF programs did not end ({problem})", "try again") from None
+        self._child.wait()
+        answer: dict[str, Any] = json.loads(data) if data else {"error": self._last_words(), "hint": ""}
+        self._socket.close()
+        if "error" in answer:
+            raise CannotRecordError(answer["error"], answer["hint"])
+        names = [*self._request.functions, *self._request.maps]
+        named = dict(zip(names, descriptors, strict=True))
+        return Loaded(
+            {name: named[name] for name in self._request.functions}, {name: named[name] for name in self._request.maps}
+        )
+
+    def cancel(self) -> None:
+        """End the child; safe at any time."""
+        if self._child.poll() is None:
+            self._child.kill()
+            self._child.wait()
+        self._socket.close()
+
+    def _last_words(self) -> str:
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        return f"the eBPF compiler ended with status {self._child.returncode}: {lines[-1] if lines else 'no message'}"
+
+
+def _python_path() -> str:
+    """The folders that netrec and recorder are imported from, for the child."""
+    own = str(Path(__file__).resolve().parents[3])
+    given = os.environ.get("PYTHONPATH")
+    return f"{own}{os.pathsep}{given}" if given else own
+
+
+def _defines(text: str, given: dict[str, int]) -> dict[str, int]:
+    from recorder.sources.ebpf.btf import Btf
+
+    btf = Btf()
+    values = dict(given)
+    for symbol in sorted(set(_SYMBOL.findall(text)) - given.keys()):
+        value = btf.resolve(symbol)
+        if value is None:
+            raise CannotRecordError(f"this kernel's BTF does not have {symbol}", "report this kernel's version")
+        values[symbol] = value
+    return values
+
+
+def _compile(request: Request) -> list[int]:
+    from recorder.sources.ebpf.bcc_loader import load_bcc
+    from recorder.sources.ebpf.headers import write_stub_headers
+
+    with tempfile.TemporaryDirectory(prefix="netrec-") as folder:
+        write_stub_headers(Path(folder))
+        os.environ["BCC_KERNEL_SOURCE"] = folder
+        bcc = load_bcc()
+        machine = os.uname().machine
+        flags = ["-I/usr/include", f"-I/usr/include/{machine}-linux-gnu", "-w", "-fno-color-diagnostics"]
+        flags += [f"-D{name}={value}" for name, value in _defines(request.text, request.defines).items()]
+        try:
+            program = bcc.BPF(text=request.text, cflags=flags)
+            kinds = {RAW_TRACEPOINT: bcc.BPF.RAW_TRACEPOINT, ITERATOR: bcc.BPF.TRACING}
+            functions = [program.load_func(name, kinds[kind]).fd for name, kind in request.functions.items()]
+        except Exception as problem:
+            raise CannotRecordError(f"the eBPF programs cannot be loaded ({problem})", _why_not_loaded()) from None
+        maps = [program[name].map_fd for name in request.maps]
+        # Duplicates survive the garbage collection of `program`.
+        return [os.dup(descriptor) for descriptor in (*functions, *maps)]
+
+
+def _why_not_loaded() -> str:
+    if os.geteuid() != 0:
+        return "run as root"
+    return "run again with --debug, and see netrec doctor"
+
+
+def main(descriptor: int) -> None:
+    """The child's side: one request, one answer."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    with socket.socket(fileno=descriptor) as channel:
+        with channel.makefile("rb") as reader:
+            request = Request(**json.loads(reader.readline()))
+        try:
+            descriptors = _compile(request)
+            socket.send_fds(channel, [b"{}\n"], descriptors)
+        except NetrecError as error:
+            channel.sendall(json.dumps({"error": error.message, "hint": error.hint}).encode() + b"\n")
+    # LLVM's exit handlers take longer than all of the above.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,272 @@
+"""The ebpf source: attaches the programs, drains their ring, scans what is alive, makes rows."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from netrec.errors import CannotRecordError
+from recorder.source import CaptureContext, SourceHealth
+from recorder.sources.ebpf import records as r
+from recorder.sources.ebpf import syscalls
+from recorder.sources.ebpf.compiler import ITERATOR, RAW_TRACEPOINT, Build, Loaded, Request
+from recorder.sources.ebpf.namespaces import each_namespace
+from recorder.sources.ebpf.ring import RingBuffer
+
+PROGRAM = Path(__file__).with_name("tcp.bpf.c")
+TRACEPOINTS = {
+    "tcp_state_by_process": "inet_sock_set_state",
+    "tcp_state_by_network": "inet_sock_set_state",
+    "tcp_reset_received": "tcp_receive_reset",
+    "tcp_reset_sent": "tcp_send_reset",
+    "tcp_socket_destroyed": "tcp_destroy_sock",
+}
+ITERATORS = ("bpf_iter__tcp", "bpf_iter__bpf_map_elem", "bpf_iter__task_file")
+MAPS = ["sockets", "clients", "pending", "listeners", "counters", "control", "flows"]
+MAX_PENDING = 4096
+_PAGE = 4096
+
+
+class EbpfSource:
+    """A running `ebpf` source: the life cycle of `recorder.source.Source`."""
+
+    def __init__(self, context: CaptureContext) -> None:
+        settings = context.settings
+        self._active_timeout_ns = int(settings.get("active_timeout", 10.0) * 1e9)
+        self._max_flows = int(settings.get("max_flows", 131072))
+        self._ring_size = ring_bytes(int(settings.get("ring_size", 8 << 20)))
+        self._context = context
+        self._links: list[int] = []
+        self._iterators: dict[str, int] = {}
+        self._loaded: Loaded | None = None
+        self._ring: RingBuffer | None = None
+        self._chunks: list[np.ndarray] = []
+        self._last_counters = np.zeros(len(r.COUNTERS), np.int64)
+        self._last_misses = 0
+        self._owners_known = 0
+        self._next_scan = 0
+        self._clock = UtcClock()
+        self._taken = 0
+        self._build: Build | None = Build(
+            Request(
+                PROGRAM.read_text(),
+                {
+                    "MAX_FLOWS": self._max_flows,
+                    "MAX_PENDING": MAX_PENDING,
+                    "RING_PAGES": self._ring_size // _PAGE,
+                },
+                dict.fromkeys(TRACEPOINTS, RAW_TRACEPOINT) | dict.fromkeys(ITERATORS, ITERATOR),
+                MAPS,
+            )
+        )
+
+    def start(self) -> None:
+        """Attach first, then look at what was open before: nothing falls in between. Raises `CannotRecordError`."""
+        # The compiler's process is at work meanwhile: this is the time for the expensive imports.
+        from recorder.sources.ebpf.live import LiveFlows
+        from recorder.sources.ebpf.owners import CgroupResolver
+        from recorder.sources.ebpf.rows import RowMaker
+
+        assert self._build is not None
+        loaded = self._loaded = self._build.finish()
+        self._build = None
+        self._live = LiveFlows()
+        self._cgroups = CgroupResolver()
+        self._rows = RowMaker(self._context.host, self._cgroups, self._clock.offset_ns)
+        self._ring = RingBuffer(loaded.maps["flows"], self._ring_size, r.FLOW)
+        self._counters = syscalls.PerCpuArray(loaded.maps["counters"], len(r.COUNTERS))
+        for name, tracepoint in TRACEPOINTS.items():
+            self._links.append(syscalls.attach_raw_tracepoint(loaded.functions[name], tracepoint))
+        self._iterators = {
+            "tcp": syscalls.link_iterator(loaded.functions["bpf_iter__tcp"]),
+            "sockets": syscalls.link_iterator(loaded.functions["bpf_iter__bpf_map_elem"], loaded.maps["sockets"]),
+            "files": syscalls.link_iterator(loaded.functions["bpf_iter__task_file"]),
+        }
+        self._take_baseline()
+        self._schedule_scan()
+
+    def poll(self) -> bool:
+        """Empty the ring into memory; True when it was more than a quarter full."""
+        assert self._ring is not None
+        before = self._ring.peak
+        self._ring.peak = 0
+        chunk = self._ring.drain()
+        fill, self._ring.peak = self._ring.peak, max(before, self._ring.peak)
+        if len(chunk):
+            self._chunks.append(chunk)
+        return fill * 4 > self._ring_size
+
+    def read(self) -> Iterator[tuple[str, Any]]:
+        """Rows of the flows that have ended since the last call and, when the active timeout is due, of the others."""
+        yield from self._ended()
+        if time.clock_gettime_ns(time.CLOCK_BOOTTIME) >= self._next_scan:
+            self._schedule_scan()
+            yield from self._alive("active", self._active_timeout_ns // 2)
+
+    def health(self) -> SourceHealth:
+        """Counters since the last call."""
+        assert self._loaded is not None and self._ring is not None
+        counters = self._counters.read().astype(np.int64)
+        new = dict(zip(r.COUNTERS, counters - self._last_counters, strict=True))
+        total = dict(zip(r.COUNTERS, counters, strict=True))
+        misses = sum(syscalls.recursion_misses(self._loaded.functions[name]) for name in TRACEPOINTS)
+        health = SourceHealth(
+            events_seen=int(new["seen"]) + self._taken,
+            lost_in_ring=int(new["lost_ring"]),
+            lost_in_map=int(new["lost_map"]),
+            lost_in_kernel=misses - self._last_misses,
+            owners_known=self._owners_known,
+            map_used=int(total["inserted"] - total["deleted"]),
+            map_limit=self._max_flows,
+            ring_used=self._ring.peak,
+            ring_limit=self._ring_size,
+        )
+        self._last_counters, self._last_misses = counters, misses
+        self._owners_known = self._taken = self._ring.peak = 0
+        return health
+
+    def stop(self) -> Iterator[tuple[str, Any]]:
+        """Detach, and make the last rows: of what has ended, and of what is still open (`forced`)."""
+        self._detach()
+        yield from self._ended()
+        yield from self._alive("forced", 0)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of everything in the kernel; safe at any time and more than once."""
+        if self._build is not None:
+            self._build.cancel()
+            self._build = None
+        self._detach()
+        for link in self._iterators.values():
+            os.close(link)
+        self._iterators = {}
+        if self._ring is not None:
+            self._ring.close()
+            self._ring = None
+            self._cgroups.close()
+        if self._loaded is not None:
+            self._loaded.close()
+            self._loaded = None
+
+    def _detach(self) -> None:
+        for link in self._links:
+            with contextlib.suppress(OSError):
+                os.close(link)
+        self._links = []
+
+    def _take_baseline(self) -> None:
+        """Enter the sockets that are open already, with what they have counted so far."""
+        parts = []
+        for _ in each_namespace():
+            parts.append(syscalls.read_iterator(self._iterators["tcp"]))
+        records = np.frombuffer(b"".join(parts), r.FLOW)
+        self._find_owners()
+        if len(records):
+            numbers = self._live.deltas(records)["flow_id"]
+            self._live.keep(records, numbers, rows=False, duplicate=local_pairs(records))
+
+    def _find_owners(self) -> None:
+        """Let the kernel look through all open files for the sockets whose owner is not known."""
+        syscalls.read_iterator(self._iterators["files"])
+
+    def _schedule_scan(self) -> None:
+        """The next multiple of the active timeout by the wall clock, so that the hosts of a site scan alike."""
+        now, offset = time.clock_gettime_ns(time.CLOCK_BOOTTIME), self._clock.offset_ns()
+        due = math.floor((now + offset) / self._active_timeout_ns + 1) * self._active_timeout_ns
+        self._next_scan = due - offset
+
+    def _ended(self) -> Iterator[tuple[str, Any]]:
+        self.poll()
+        assert self._loaded is not None
+        chunks, self._chunks = self._chunks, []
+        # Closed, but nobody has been seen to close them since the last call.
+        waiting = syscalls.take_all(self._loaded.maps["pending"], r.FLOW, MAX_PENDING)
+        if len(waiting):
+            self._taken += len(waiting)
+            chunks.append(waiting)
+        if not chunks:
+            return
+        records = np.concatenate(chunks) if len(chunks) > 1 else chunks[0]
+        yield "flows", self._rows.rows(records, self._live, "end")
+        self._count_owners(records)
+        self._live.forget(records["id"])
+
+    def _alive(self, reason: str, age_ns: int) -> Iterator[tuple[str, Any]]:
+        assert self._loaded is not None
+        self._find_owners()
+        syscalls.update(self._loaded.maps["control"], np.zeros(1, np.uint32), np.array([age_ns], np.uint64))
+        records = np.frombuffer(syscalls.read_iterator(self._iterators["sockets"]), r.FLOW)
+        for record in records[records["kind"] == r.KIND_STALE]:
+            syscalls.delete(self._loaded.maps["sockets"], np.array([record["sk"]], np.uint64))
+        records = records[records["kind"] == r.KIND_ALIVE]
+        # The kernel may meet an entry twice while others come and go.
+        _, first = np.unique(records["id"], return_index=True)
+        records = records[np.sort(first)]
+        if len(records):
+            yield "flows", self._rows.rows(records, self._live, reason)
+            self._count_owners(records)
+        self._live.keep(records, self._rows.last_flow_id if len(records) else np.empty(0, np.int64))
+
+    def _count_owners(self, records: np.ndarray) -> None:
+        self._owners_known += int(np.count_nonzero(records["owner_source"]))
+
+
+def ring_bytes(wanted: int) -> int:
+    """The ring's size: the next power of two of at least a page, as the kernel requires."""
+    return max(_PAGE, 1 << (wanted - 1).bit_length())
+
+
+class UtcClock:
+    """CLOCK_REALTIME minus CLOCK_BOOTTIME in nanoseconds, without the jitter of reading two clocks.
+
+    The kernel's stamps are CLOCK_BOOTTIME, which goes on during suspend and never steps. The offset changes only
+    when the wall clock was stepped or slewed by more than `tolerance_ns`: one row's end is the next one's start.
+    """
+
+    def __init__(self, tolerance_ns: int = 100_000) -> None:
+        self._tolerance_ns = tolerance_ns
+        self._offset = self._measure()
+
+    def offset_ns(self) -> int:
+        now = self._measure()
+        if abs(now - self._offset) > self._tolerance_ns:
+            self._offset = now
+        return self._offset
+
+    @staticmethod
+    def _measure() -> int:
+        return time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def local_pairs(records: np.ndarray) -> np.ndarray:
+    """True for the server's end of a connection whose client's end is among the records too; shape (len(records),)."""
+
+    def ends(rows: np.ndarray, first: str, second: str) -> np.ndarray:
+        key = np.zeros(len(rows), [("a", "V16"), ("b", "V16"), ("p", "u2"), ("q", "u2")])
+        key["a"], key["b"] = rows[f"{first}"], rows[f"{second}"]
+        key["p"], key["q"] = rows[f"{first}_port"], rows[f"{second}_port"]
+        return key.view(f"V{key.itemsize}").ravel()
+
+    server = records["role"] == r.ROLE_SERVER
+    clients = set(ends(records[~server], "local", "remote").tolist())
+    found = np.zeros(len(records), bool)
+    found[server] = [key in clients for key in ends(records[server], "remote", "local").tolist()]
+    return found
+
+
+def create(context: CaptureContext) -> EbpfSource:
+    """Make the source; starts the compiler's process at once. Raises `CannotRecordError`."""
+    from recorder.sources.ebpf import can_run
+
+    readiness = can_run(context.settings)
+    if not readiness.ready:
+        raise CannotRecordError(readiness.reason, readiness.fix)
+    return EbpfSource(context)

@@ -1,0 +1,46 @@
+"""What the eBPF programs write: `struct flow` of tcp.bpf.c as a NumPy dtype, and its codes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+FLOW = np.dtype(
+    [
+        ("sk", "u8"),
+        ("id", "u8"),
+        ("time", "u8"),  # ns, CLOCK_BOOTTIME, as are start and established
+        ("start", "u8"),
+        ("established", "u8"),
+        ("sent", "u8"),
+        ("received", "u8"),
+        ("cgroup", "u8"),
+        ("local", "V16"),
+        ("remote", "V16"),
+        ("segments_out", "u4"),
+        ("segments_in", "u4"),
+        ("retransmits", "u4"),
+        ("srtt", "u4"),  # us * 8, as the kernel keeps it
+        ("rtt_min", "u4"),
+        ("pid", "u4"),
+        ("uid", "u4"),
+        ("netns", "u4"),
+        ("error", "u4"),
+        ("local_port", "u2"),
+        ("remote_port", "u2"),
+        ("family", "u1"),
+        ("role", "u1"),
+        ("flags", "u1"),
+        ("kind", "u1"),
+        ("owner_source", "u1"),
+        ("state", "u1"),
+        ("unused", "u1", 2),
+        ("comm", "S16"),
+    ],
+    align=True,
+)
+
+ROLE_CLIENT, ROLE_SERVER = 1, 2
+KIND_CLOSED, KIND_ALIVE, KIND_BASELINE, KIND_STALE, KIND_NO_ROUTE = 1, 2, 3, 4, 5
+FLAG_RESET_SENT, FLAG_RESET_RECEIVED, FLAG_DUPLICATE, FLAG_ROLE_INFERRED, FLAG_ESTABLISHED = 1, 2, 4, 8, 16
+OWNER_SOURCES = ["unknown", "connect", "close", "listener", "scan"]
+COUNTERS = ("seen", "lost_ring", "lost_map", "inserted", "deleted", "pending", "ownerless")

@@ -1,0 +1,180 @@
+"""The few bpf(2) calls that the recorder itself makes, through ctypes.
+
+The recorder never loads libbcc: it takes over descriptors from the compiler's process and needs only to attach,
+iterate and look into maps. Every attachment is a descriptor (a bpf_link), so the kernel removes it when the
+process ends, however it ends. Commands and layouts are those of the kernel's uapi/linux/bpf.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+
+from netrec.errors import CannotRecordError
+
+_SYSCALL_NUMBER = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351}
+_MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _LOOKUP_AND_DELETE_BATCH = 1, 2, 3, 25
+_OBJ_GET_INFO, _RAW_TRACEPOINT_OPEN, _LINK_CREATE, _ITER_CREATE = 15, 17, 28, 33
+_ATTACH_ITERATOR = 28  # BPF_TRACE_ITER
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _bpf(command: int, attributes: bytes | ctypes.Array) -> int:
+    """One bpf(2) call; raises `OSError`."""
+    buffer = attributes if isinstance(attributes, ctypes.Array) else ctypes.create_string_buffer(attributes, 128)
+    number = _SYSCALL_NUMBER.get(os.uname().machine)
+    if number is None:
+        raise CannotRecordError(f"eBPF on {os.uname().machine} is not supported", "use another source")
+    result = _libc.syscall(number, command, buffer, len(buffer))
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result
+
+
+def _address(array: np.ndarray | ctypes.Array) -> int:
+    return array.ctypes.data if isinstance(array, np.ndarray) else ctypes.addressof(array)
+
+
+def attach_raw_tracepoint(program: int, tracepoint: str) -> int:
+    """Attach a program to a raw tracepoint; returns the link's descriptor. Raises `CannotRecordError`."""
+    name = ctypes.create_string_buffer(tracepoint.encode())
+    try:
+        return _bpf(_RAW_TRACEPOINT_OPEN, struct.pack("<QIxxxx", ctypes.addressof(name), program))
+    except OSError as problem:
+        raise CannotRecordError(
+            f"cannot attach to the kernel's tracepoint {tracepoint} ({problem.strerror})", "see netrec doctor"
+        ) from None
+
+
+def link_iterator(program: int, map_descriptor: int | None = None) -> int:
+    """Make an iterator's link (over a map's elements when one is given); returns its descriptor."""
+    if map_descriptor is None:
+        return _bpf(_LINK_CREATE, struct.pack("<IIII", program, 0, _ATTACH_ITERATOR, 0))
+    information = ctypes.create_string_buffer(struct.pack("<I", map_descriptor), 16)
+    return _bpf(
+        _LINK_CREATE,
+        struct.pack("<IIIIQI", program, 0, _ATTACH_ITERATOR, 0, ctypes.addressof(information), 16),
+    )
+
+
+def read_iterator(link: int, chunk: int = 1 << 18) -> bytes:
+    """Run an iterator once, in the network namespace of the calling thread; everything that its program wrote."""
+    descriptor = _bpf(_ITER_CREATE, struct.pack("<II", link, 0))
+    parts = []
+    try:
+        while part := _read(descriptor, chunk):
+            parts.append(part)
+    finally:
+        os.close(descriptor)
+    return b"".join(parts)
+
+
+def _read(descriptor: int, size: int) -> bytes:
+    while True:
+        try:
+            return os.read(descriptor, size)
+        except OSError as problem:
+            if problem.errno != errno.EAGAIN:  # the kernel gives up its turn after many entries without output
+                raise
+
+
+class PerCpuArray:
+    """A map of 64-bit counters, one a processor; read as sums."""
+
+    def __init__(self, descriptor: int, entries: int) -> None:
+        self.descriptor, self.entries = descriptor, entries
+        self._values = np.zeros(possible_processors(), np.uint64)
+        self._key = np.zeros(1, np.uint32)
+
+    def read(self) -> np.ndarray:
+        """uint64 array of shape (entries,): each counter summed over the processors."""
+        sums = np.zeros(self.entries, np.uint64)
+        for index in range(self.entries):
+            self._key[0] = index
+            _bpf(
+                _MAP_LOOKUP,
+                struct.pack("<IxxxxQQQ", self.descriptor, _address(self._key), _address(self._values), 0),
+            )
+            sums[index] = self._values.sum()
+        return sums
+
+
+def update(descriptor: int, key: np.ndarray, value: np.ndarray) -> None:
+    """Set one entry of a map."""
+    _bpf(_MAP_UPDATE, struct.pack("<IxxxxQQQ", descriptor, _address(key), _address(value), 0))
+
+
+def delete(descriptor: int, key: np.ndarray) -> bool:
+    """Delete one entry of a map; False when there is none."""
+    try:
+        _bpf(_MAP_DELETE, struct.pack("<IxxxxQQQ", descriptor, _address(key), 0, 0))
+    except OSError as problem:
+        if problem.errno == errno.ENOENT:
+            return False
+        raise
+    return True
+
+
+def take_all(descriptor: int, value_type: np.dtype, entries: int) -> np.ndarray:
+    """Take every value out of a hash map with 8-byte keys; each leaves the map exactly once.
+
+    `value_type` is the record's dtype, `entries` the map's capacity. Returns an array of that dtype.
+    """
+    batches = list(_take(descriptor, value_type, entries))
+    return np.concatenate(batches) if batches else np.empty(0, value_type)
+
+
+def _take(descriptor: int, value_type: np.dtype, entries: int) -> Iterator[np.ndarray]:
+    keys, values = np.zeros(entries, np.uint64), np.zeros(entries, value_type)
+    position_in, position_out = np.zeros(1, np.uint64), np.zeros(1, np.uint64)
+    first, done = True, False
+    while not done:
+        # struct { in_batch, out_batch, keys, values, count, map_fd, elem_flags, flags }
+        attributes = ctypes.create_string_buffer(
+            struct.pack(
+                "<QQQQIIQQ",
+                0 if first else _address(position_in),
+                _address(position_out),
+                _address(keys),
+                _address(values),
+                entries,
+                descriptor,
+                0,
+                0,
+            ),
+            128,
+        )
+        try:
+            _bpf(_LOOKUP_AND_DELETE_BATCH, attributes)
+        except OSError as problem:
+            if problem.errno != errno.ENOENT:  # ENOENT: this was the last batch
+                raise
+            done = True
+        (count,) = struct.unpack_from("<I", attributes, 32)
+        if count:
+            yield values[:count].copy()
+        elif not done:
+            return
+        first = False
+        position_in, position_out = position_out, position_in
+
+
+def recursion_misses(program: int) -> int:
+    """How often the kernel skipped this program because it was running already on that processor."""
+    information = np.zeros(256, np.uint8)
+    _bpf(_OBJ_GET_INFO, struct.pack("<IIQ", program, len(information), _address(information)))
+    # struct bpf_prog_info: recursion_misses is the 64-bit word at 208 (Linux 5.12), 0 in older kernels.
+    return int(information[208:216].view(np.uint64)[0])
+
+
+def possible_processors() -> int:
+    """How many values a per-processor map has (/sys/devices/system/cpu/possible)."""
+    with open("/sys/devices/system/cpu/possible") as file:
+        last = file.read().strip().split(",")[-1].split("-")[-1]
+    return int(last) + 1

@@ -1,0 +1,605 @@
+/* TCP flows of every network namespace, without work per packet.
+ *
+ * The kernel already counts bytes, segments, retransmits and round-trip times per socket. These programs only note
+ * birth, establishment and death (raw tracepoint sock:inet_sock_set_state) and read the socket's own counters then.
+ * What is alive is read by an iterator over the map of sockets, which takes no socket's lock.
+ *
+ * Counters in a record are cumulative over the socket's life: user space makes deltas of them, so that a record
+ * that arrives twice or a scan that races with a close can never count a byte twice.
+ *
+ * Offsets (OFFSET_ struct _ field), enumerators (VALUE_), sizes (SIZE_) and limits (MAX_FLOWS, RING_PAGES) are defined by the compiler from the running
+ * kernel's BTF. Keep `struct flow` in step with records.py.
+ */
+
+enum { ESTABLISHED = 1, SYN_SENT, SYN_RECV, FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLOSED, CLOSE_WAIT, LAST_ACK, LISTEN,
+       CLOSING, NEW_SYN_RECV };
+enum { ROLE_CLIENT = 1, ROLE_SERVER = 2 };
+enum { OWNER_UNKNOWN, OWNER_CONNECT, OWNER_CLOSE, OWNER_LISTENER, OWNER_SCAN };
+enum { KIND_CLOSED = 1, KIND_ALIVE, KIND_BASELINE, KIND_STALE, KIND_NO_ROUTE };
+enum { FLAG_RESET_SENT = 1, FLAG_RESET_RECEIVED = 2, FLAG_DUPLICATE = 4, FLAG_ROLE_INFERRED = 8, FLAG_ESTABLISHED = 16,
+       FLAG_AWAITS_OWNER = 32, FLAG_AWAITS_RESET = 64 };
+enum { COUNT_SEEN, COUNT_LOST_RING, COUNT_LOST_MAP, COUNT_INSERTED, COUNT_DELETED, COUNT_PENDING, COUNT_OWNERLESS, COUNTERS };
+enum { EPHEMERAL_LOW = 32768, TASK_IS_KERNEL_THREAD = 0x200000 };
+
+struct owner {
+    u64 cgroup;
+    u32 pid, uid;
+    char comm[16];
+};
+
+struct socket_entry {
+    u64 sk, id, start, established, last, pair;
+    struct owner owner;
+    u8 role, flags, owner_source, unused[5];
+};
+
+struct address { u64 high, low; };
+
+struct flow {
+    u64 sk, id, time, start, established, sent, received, cgroup;
+    struct address local, remote;
+    u32 segments_out, segments_in, retransmits, srtt, rtt_min, pid, uid, netns, error;
+    u16 local_port, remote_port;
+    u8 family, role, flags, kind, owner_source, state, unused[2];
+    char comm[16];
+};
+
+struct listener_key {
+    struct address address;
+    u32 netns;
+    u16 port, family;
+};
+
+struct listener {
+    u64 sk;
+    struct owner owner;
+    u64 owner_source;
+};
+
+/* What the first bytes of any struct sock say. */
+struct identity {
+    struct address local, remote;
+    u32 netns;
+    u16 local_port, remote_port, family, unused;
+};
+
+BPF_TABLE("hash", u64, struct socket_entry, sockets, MAX_FLOWS);
+BPF_TABLE("hash", u64, u64, clients, MAX_FLOWS);           /* identity hash of a connected client -> its socket */
+BPF_TABLE("hash", u64, struct flow, pending, MAX_PENDING); /* closed, waiting for who closed it or who reset it */
+BPF_TABLE("lru_hash", struct listener_key, struct listener, listeners, 16384);
+BPF_TABLE("percpu_array", u32, u64, counters, COUNTERS);
+BPF_TABLE("array", u32, u64, control, 2);                  /* 0: scan: rows at least this old, in ns */
+BPF_RINGBUF_OUTPUT(flows, RING_PAGES);
+
+#define READ(destination, base, offset) bpf_probe_read_kernel(&(destination), sizeof(destination), (void *)((u64)(base) + (offset)))
+#define AT(type, pointer, offset) (*(type *)((char *)(pointer) + (offset)))
+
+static inline void count(u32 which)
+{
+    u64 *value = counters.lookup(&which);
+    if (value)
+        __sync_fetch_and_add(value, 1);
+}
+
+static inline u16 network_to_host(u16 port)
+{
+    return __builtin_bswap16(port);
+}
+
+/* One read of the common part instead of one per field. IPv4 is kept as ::ffff:a.b.c.d. */
+static inline int identify(u64 sk, struct identity *identity)
+{
+    u64 common[SIZE_sock_common / 8];
+    u64 net = 0;
+    if (bpf_probe_read_kernel(common, sizeof(common), (void *)sk))
+        return 0;
+    identity->family = AT(u16, common, OFFSET_sock_common_skc_family);
+    identity->remote_port = network_to_host(AT(u16, common, OFFSET_sock_common_skc_dport));
+    if (identity->family == 2) {
+        identity->local.high = identity->remote.high = 0;
+        identity->local.low = ((u64)AT(u32, common, OFFSET_sock_common_skc_rcv_saddr) << 32) | 0xffff0000ull;
+        identity->remote.low = ((u64)AT(u32, common, OFFSET_sock_common_skc_daddr) << 32) | 0xffff0000ull;
+    } else if (identity->family == 10) {
+        identity->local.high = AT(u64, common, OFFSET_sock_common_skc_v6_rcv_saddr);
+        identity->local.low = AT(u64, common, OFFSET_sock_common_skc_v6_rcv_saddr + 8);
+        identity->remote.high = AT(u64, common, OFFSET_sock_common_skc_v6_daddr);
+        identity->remote.low = AT(u64, common, OFFSET_sock_common_skc_v6_daddr + 8);
+    } else {
+        return 0;
+    }
+    net = AT(u64, common, OFFSET_sock_common_skc_net);
+    READ(identity->netns, net, OFFSET_net_ns + OFFSET_ns_common_inum);
+    /* skc_num is 0 by the time of CLOSE for a bound client: inet_sport stays. */
+    READ(identity->local_port, sk, OFFSET_inet_sock_inet_sport);
+    identity->local_port = network_to_host(identity->local_port);
+    identity->unused = 0;
+    return 1;
+}
+
+static inline u64 mix(u64 hash, u64 word)
+{
+    hash ^= word;
+    hash *= 0xff51afd7ed558ccdull;
+    return hash ^ (hash >> 32);
+}
+
+static inline u64 pair_hash(struct address *client, u16 client_port, struct address *server, u16 server_port)
+{
+    u64 hash = mix(0x9e3779b97f4a7c15ull, client->high);
+    hash = mix(hash, client->low);
+    hash = mix(hash, server->high);
+    hash = mix(hash, server->low);
+    return mix(hash, ((u64)client_port << 16) | server_port) | 1;
+}
+
+static inline u64 identity_hash(struct identity *identity, u8 role)
+{
+    if (role == ROLE_CLIENT)
+        return pair_hash(&identity->local, identity->local_port, &identity->remote, identity->remote_port);
+    return pair_hash(&identity->remote, identity->remote_port, &identity->local, identity->local_port);
+}
+
+/* The current process, unless it is a kernel thread: those close and connect on behalf of others. */
+static inline int current_owner(struct owner *owner)
+{
+    u64 task = bpf_get_current_task();
+    u32 flags = 0;
+    READ(flags, task, OFFSET_task_struct_flags);
+    if (flags & TASK_IS_KERNEL_THREAD)
+        return 0;
+    owner->pid = bpf_get_current_pid_tgid() >> 32;
+    owner->uid = bpf_get_current_uid_gid();
+    owner->cgroup = bpf_get_current_cgroup_id();
+    /* The process's name, not the thread's: threads are often renamed. */
+    u64 leader = 0;
+    READ(leader, task, OFFSET_task_struct_group_leader);
+    bpf_probe_read_kernel(owner->comm, sizeof(owner->comm), (void *)(leader + OFFSET_task_struct_comm));
+    return 1;
+}
+
+static inline struct listener *find_listener(struct identity *identity)
+{
+    struct listener_key key = {};
+    key.address = identity->local;
+    key.netns = identity->netns;
+    key.port = identity->local_port;
+    key.family = identity->family;
+    struct listener *listener = listeners.lookup(&key);
+    if (listener)
+        return listener;
+    key.address.high = 0;
+    key.address.low = identity->family == 2 ? 0xffff0000ull : 0;
+    return listeners.lookup(&key);
+}
+
+static inline void listener_key_of(struct identity *identity, struct listener_key *key)
+{
+    key->address = identity->local;
+    key->netns = identity->netns;
+    key->port = identity->local_port;
+    key->family = identity->family;
+}
+
+static inline int insert(u64 sk, struct socket_entry *entry)
+{
+    u64 now = bpf_ktime_get_boot_ns();
+    struct socket_entry *old = sockets.lookup(&sk);
+    entry->sk = sk;
+    entry->last = now;
+    entry->id = (now << 8) | (bpf_get_smp_processor_id() & 0xff);
+    if (sockets.update(&sk, entry)) {
+        count(COUNT_LOST_MAP);
+        return 0;
+    }
+    if (!old)
+        count(COUNT_INSERTED);
+    return 1;
+}
+
+/* The socket's own counters, cumulative. Payload sent once = all payload sent less payload sent again: neither counts
+ * SYN or FIN. bytes_received counts a received FIN, which tcp_fin() marks with SOCK_DONE. */
+static inline void fill(struct flow *flow, struct socket_entry *entry, struct identity *identity)
+{
+    u64 sk = entry->sk, again = 0, flags = 0;
+    flow->sk = sk;
+    flow->id = entry->id;
+    flow->start = entry->start;
+    flow->established = entry->established;
+    flow->cgroup = entry->owner.cgroup;
+    flow->pid = entry->owner.pid;
+    flow->uid = entry->owner.uid;
+    __builtin_memcpy(flow->comm, entry->owner.comm, sizeof(flow->comm));
+    flow->role = entry->role;
+    flow->flags = entry->flags;
+    flow->owner_source = entry->owner_source;
+    flow->local = identity->local;
+    flow->remote = identity->remote;
+    flow->local_port = identity->local_port;
+    flow->remote_port = identity->remote_port;
+    flow->netns = identity->netns;
+    flow->family = identity->family;
+    flow->unused[0] = flow->unused[1] = 0;
+    /* The sender adds to bytes_sent after it added to bytes_retrans: read in the same order. */
+    READ(again, sk, OFFSET_tcp_sock_bytes_retrans);
+    READ(flow->sent, sk, OFFSET_tcp_sock_bytes_sent);
+    flow->sent -= again;
+    READ(flow->received, sk, OFFSET_tcp_sock_bytes_received);
+    READ(flags, sk, OFFSET_sock_common_skc_flags);
+    if (flow->received && (flags & (1ull << VALUE_SOCK_DONE)))
+        flow->received -= 1;
+    READ(flow->segments_out, sk, OFFSET_tcp_sock_segs_out);
+    /* An accepted socket counts the SYN that it was made for, but not the SYN-ACK, which another object sent. */
+    if (entry->role == ROLE_SERVER && entry->start)
+        flow->segments_out += 1;
+    READ(flow->segments_in, sk, OFFSET_tcp_sock_segs_in);
+    READ(flow->retransmits, sk, OFFSET_tcp_sock_total_retrans);
+    READ(flow->srtt, sk, OFFSET_tcp_sock_srtt_us);
+    READ(flow->rtt_min, sk, OFFSET_tcp_sock_rtt_min + OFFSET_minmax_s + OFFSET_minmax_sample_v);
+}
+
+static inline void emit(struct flow *flow)
+{
+    struct flow *slot = flows.ringbuf_reserve(sizeof(struct flow));
+    if (!slot) {
+        count(COUNT_LOST_RING);
+        return;
+    }
+    __builtin_memcpy(slot, flow, sizeof(struct flow));
+    count(COUNT_SEEN);
+    flows.ringbuf_submit(slot, 1 /* no wake-up: user space polls on a timer */);
+}
+
+/* Two programs on the same tracepoint. The kernel skips a program that is interrupted by an event of its own on the same
+ * processor; these transitions happen in process context with interrupts on, the others almost always in softirq, so with
+ * two programs neither makes the other miss an event. What is skipped all the same is counted by the kernel. */
+int tcp_state_by_process(struct bpf_raw_tracepoint_args *ctx)
+{
+    u64 sk = ctx->args[0];
+    int new = ctx->args[2];
+    if (new != SYN_SENT && new != FIN_WAIT1 && new != LAST_ACK && new != LISTEN)
+        return 0;
+    u16 protocol = 0;
+    READ(protocol, sk, OFFSET_sock_sk_protocol);
+    if (protocol != 6)
+        return 0;
+    if (new == SYN_SENT) {
+        struct socket_entry entry = {};
+        entry.start = bpf_ktime_get_boot_ns();
+        entry.role = ROLE_CLIENT;
+        if (current_owner(&entry.owner))
+            entry.owner_source = OWNER_CONNECT;
+        insert(sk, &entry);
+    } else if (new == LISTEN) {
+        struct identity identity;
+        struct listener_key key = {};
+        struct listener listener = {};
+        if (!identify(sk, &identity))
+            return 0;
+        listener_key_of(&identity, &key);
+        listener.sk = sk;
+        if (current_owner(&listener.owner))
+            listener.owner_source = OWNER_LISTENER;
+        listeners.update(&key, &listener);
+    } else {                                                   /* close() or shutdown() */
+        struct socket_entry *entry = sockets.lookup(&sk);
+        if (entry && entry->owner_source != OWNER_CONNECT) {
+            struct owner owner = {};
+            if (current_owner(&owner)) {
+                entry->owner = owner;
+                entry->owner_source = OWNER_CLOSE;
+            }
+        }
+    }
+    return 0;
+}
+
+static inline void established(u64 sk)
+{
+    struct identity identity;
+    struct socket_entry *entry = sockets.lookup(&sk);
+    if (!entry || !identify(sk, &identity))
+        return;
+    entry->established = bpf_ktime_get_boot_ns();
+    entry->pair = identity_hash(&identity, entry->role);
+    u8 flags = entry->flags | FLAG_ESTABLISHED;
+    u64 pair = entry->pair;
+    if (entry->role == ROLE_CLIENT) {
+        clients.update(&pair, &sk);
+    } else {
+        /* The client's end is on this host too, in whatever namespace: the same bytes, seen a second time. */
+        if (clients.lookup(&pair))
+            flags |= FLAG_DUPLICATE;
+        struct listener *listener = find_listener(&identity);
+        if (listener && listener->owner_source) {
+            entry->owner = listener->owner;
+            entry->owner_source = OWNER_LISTENER;
+        }
+    }
+    entry->flags = flags;
+}
+
+static inline void closed(u64 sk, int old)
+{
+    struct identity identity;
+    struct flow flow = {};
+    u64 flags = 0;
+    struct socket_entry *entry = sockets.lookup(&sk);
+    if (!entry)
+        return;
+    if (entry->pair && entry->role == ROLE_CLIENT) {
+        u64 pair = entry->pair;
+        clients.delete(&pair);
+    }
+    /* A child that never became established is no connection yet: the client sees what became of it. */
+    if (identify(sk, &identity) && (entry->role == ROLE_CLIENT || (entry->flags & FLAG_ESTABLISHED))) {
+        fill(&flow, entry, &identity);
+        flow.kind = KIND_CLOSED;
+        flow.state = old;
+        flow.time = bpf_ktime_get_boot_ns();
+        READ(flow.error, sk, OFFSET_sock_sk_err);
+        READ(flags, sk, OFFSET_sock_common_skc_flags);
+        /* Reset by the peer while a process still holds the descriptor: its close() will tell who. */
+        if ((flow.owner_source == OWNER_UNKNOWN || flow.owner_source == OWNER_LISTENER) && !(flags & (1ull << VALUE_SOCK_DEAD)))
+            flow.flags |= FLAG_AWAITS_OWNER;
+        /* Data after close(): the kernel's tcp_reset() runs before it answers with a reset of our own. */
+        if ((old == FIN_WAIT1 || old == FIN_WAIT2) && (flow.flags & FLAG_RESET_RECEIVED))
+            flow.flags |= FLAG_AWAITS_RESET;
+    }
+    /* Out of the map first: a scan after this record has left can not meet the socket any more. */
+    sockets.delete(&sk);
+    count(COUNT_DELETED);
+    if (!flow.kind)
+        return;
+    if (flow.flags & (FLAG_AWAITS_OWNER | FLAG_AWAITS_RESET)) {
+        struct flow *other = pending.lookup(&sk);
+        if (!other && !pending.update(&sk, &flow)) {
+            count(COUNT_PENDING);
+            return;
+        }
+    }
+    emit(&flow);
+}
+
+int tcp_state_by_network(struct bpf_raw_tracepoint_args *ctx)
+{
+    u64 sk = ctx->args[0];
+    int old = ctx->args[1], new = ctx->args[2];
+    if (new != SYN_RECV && new != ESTABLISHED && new != CLOSED)
+        return 0;
+    u16 protocol = 0;
+    READ(protocol, sk, OFFSET_sock_sk_protocol);
+    if (protocol != 6)
+        return 0;
+    if (new == SYN_RECV) {
+        struct socket_entry entry = {};
+        entry.start = bpf_ktime_get_boot_ns();
+        entry.role = ROLE_SERVER;
+        insert(sk, &entry);
+    } else if (new == ESTABLISHED) {
+        established(sk);
+    } else if (old == LISTEN) {
+        struct identity identity;
+        struct listener_key key = {};
+        if (identify(sk, &identity)) {
+            listener_key_of(&identity, &key);
+            struct listener *listener = listeners.lookup(&key);
+            if (listener && listener->sk == sk)
+                listeners.delete(&key);
+        }
+    } else {
+        closed(sk, old);
+    }
+    return 0;
+}
+
+int tcp_reset_received(struct bpf_raw_tracepoint_args *ctx)
+{
+    u64 sk = ctx->args[0];
+    struct socket_entry *entry = sockets.lookup(&sk);
+    if (entry)
+        entry->flags |= FLAG_RESET_RECEIVED;
+    return 0;
+}
+
+static inline void emit_pending(u64 sk, u8 flags, struct owner *owner)
+{
+    struct flow *slot = flows.ringbuf_reserve(sizeof(struct flow));
+    if (!slot)
+        return;                                               /* stays pending: user space takes it from there */
+    struct flow *flow = pending.lookup(&sk);
+    if (!flow) {
+        flows.ringbuf_discard(slot, 1);
+        return;
+    }
+    __builtin_memcpy(slot, flow, sizeof(struct flow));
+    if (pending.delete(&sk)) {                                /* user space has just taken it */
+        flows.ringbuf_discard(slot, 1);
+        return;
+    }
+    if (flags) {
+        slot->flags = (slot->flags | flags) & ~FLAG_RESET_RECEIVED;
+    } else if (owner->pid) {
+        slot->pid = owner->pid;
+        slot->uid = owner->uid;
+        slot->cgroup = owner->cgroup;
+        __builtin_memcpy(slot->comm, owner->comm, sizeof(owner->comm));
+        slot->owner_source = OWNER_CLOSE;
+    }
+    count(COUNT_SEEN);
+    flows.ringbuf_submit(slot, 1);
+}
+
+int tcp_reset_sent(struct bpf_raw_tracepoint_args *ctx)
+{
+    u64 sk = ctx->args[0];
+    if (!sk)
+        return 0;
+    struct socket_entry *entry = sockets.lookup(&sk);
+    if (entry) {
+        entry->flags |= FLAG_RESET_SENT;
+        return 0;
+    }
+    struct flow *flow = pending.lookup(&sk);
+    if (flow && (flow->flags & FLAG_AWAITS_RESET)) {
+        struct owner nobody = {};
+        emit_pending(sk, FLAG_RESET_SENT, &nobody);
+    }
+    return 0;
+}
+
+/* close() of a socket that the peer had reset: in the closing process's context. */
+int tcp_socket_destroyed(struct bpf_raw_tracepoint_args *ctx)
+{
+    u64 sk = ctx->args[0];
+    struct flow *flow = pending.lookup(&sk);
+    if (!flow || !(flow->flags & FLAG_AWAITS_OWNER))
+        return 0;
+    struct owner owner = {};
+    current_owner(&owner);
+    emit_pending(sk, 0, &owner);
+    return 0;
+}
+
+/* ---- iterators: run by user space, in its own time ---- */
+
+struct seq_file;
+struct bpf_iter_meta { struct seq_file *seq; u64 session_id, seq_num; };
+struct tcp_context { struct bpf_iter_meta *meta; void *sk_common; u32 uid; };
+struct map_context { struct bpf_iter_meta *meta; void *map; u64 *key; struct socket_entry *value; };
+struct file_context { struct bpf_iter_meta *meta; void *task; u32 fd; void *file; };
+
+/* Sockets that were open before: entered into the map, with their counters so far as the baseline. */
+int bpf_iter__tcp(struct tcp_context *ctx)
+{
+    u64 sk = (u64)ctx->sk_common;
+    u8 state = 0;
+    struct identity identity;
+    if (!sk)
+        return 0;
+    READ(state, sk, OFFSET_sock_common_skc_state);
+    if (state == TIME_WAIT || state == NEW_SYN_RECV || state == CLOSED || state == SYN_RECV || !identify(sk, &identity))
+        return 0;
+    if (state == LISTEN) {
+        struct listener_key key = {};
+        struct listener listener = {};
+        listener_key_of(&identity, &key);
+        listener.sk = sk;
+        listeners.insert(&key, &listener);
+        return 0;
+    }
+    if (sockets.lookup(&sk))
+        return 0;
+    struct socket_entry entry = {};
+    struct flow flow = {};
+    entry.flags = FLAG_ROLE_INFERRED | FLAG_ESTABLISHED;
+    if (state == SYN_SENT)
+        entry.flags = 0;
+    entry.role = ROLE_CLIENT;
+    if (state != SYN_SENT) {
+        u8 local_ephemeral = identity.local_port >= EPHEMERAL_LOW, remote_ephemeral = identity.remote_port >= EPHEMERAL_LOW;
+        if (find_listener(&identity))
+            entry.role = ROLE_SERVER;
+        else if (!local_ephemeral && remote_ephemeral)
+            entry.role = ROLE_SERVER;
+        else if (local_ephemeral && remote_ephemeral && identity.local_port < identity.remote_port)
+            entry.role = ROLE_SERVER;
+    }
+    entry.pair = identity_hash(&identity, entry.role);
+    if (!insert(sk, &entry))
+        return 0;
+    if (entry.role == ROLE_CLIENT) {
+        u64 pair = entry.pair;
+        clients.update(&pair, &sk);
+    }
+    count(COUNT_OWNERLESS);
+    fill(&flow, &entry, &identity);
+    flow.kind = KIND_BASELINE;
+    flow.state = state;
+    flow.time = entry.last;
+    bpf_seq_write(ctx->meta->seq, &flow, sizeof(flow));
+    return 0;
+}
+
+/* What is alive: one record a socket that has had no row for long enough. */
+int bpf_iter__bpf_map_elem(struct map_context *ctx)
+{
+    u32 zero = 0;
+    u64 *key = ctx->key;
+    struct socket_entry *value = ctx->value, entry;
+    struct identity identity;
+    struct flow flow = {};
+    u8 state = 0;
+    u16 number = 0;
+    if (!key || !value)
+        return 0;
+    u64 *age = control.lookup(&zero);
+    u64 now = bpf_ktime_get_boot_ns();
+    __builtin_memcpy(&entry, value, sizeof(entry));
+    if (entry.sk != *key || !age || entry.last + *age > now)
+        return 0;
+    READ(state, entry.sk, OFFSET_sock_common_skc_state);
+    if (state == CLOSED || state == SYN_RECV)
+        return 0;
+    if (!identify(entry.sk, &identity))
+        identity.family = 0;
+    if (!identity.family || (entry.pair && identity_hash(&identity, entry.role) != entry.pair)) {
+        flow.kind = KIND_STALE;                                /* its death was missed: the memory is another's now */
+        flow.sk = entry.sk;
+        flow.id = entry.id;
+    } else {
+        fill(&flow, &entry, &identity);
+        flow.kind = KIND_ALIVE;
+        flow.state = state;
+        flow.time = now;
+        value->last = now;
+    }
+    bpf_seq_write(ctx->meta->seq, &flow, sizeof(flow));
+    return 0;
+}
+
+/* Who holds the descriptors of sockets whose owner is not known yet. */
+int bpf_iter__task_file(struct file_context *ctx)
+{
+    u64 sk = 0, pointer = 0, task = 0;
+    u8 state = 0;
+    struct owner owner = {};
+    if (!ctx->file)
+        return 0;
+    u64 socket = (u64)bpf_sock_from_file(ctx->file);
+    if (!socket)
+        return 0;
+    READ(task, ctx, 8);                                       /* as a number: it is only read through */
+    READ(sk, socket, OFFSET_socket_sk);
+    if (!sk || !task)
+        return 0;
+    struct socket_entry *entry = sockets.lookup(&sk);
+    READ(state, sk, OFFSET_sock_common_skc_state);
+    if (entry ? entry->owner_source == OWNER_CONNECT || entry->owner_source == OWNER_CLOSE || entry->owner_source == OWNER_SCAN
+              : state != LISTEN)
+        return 0;
+    READ(owner.pid, task, OFFSET_task_struct_tgid);
+    READ(pointer, task, OFFSET_task_struct_group_leader);
+    bpf_probe_read_kernel(owner.comm, sizeof(owner.comm), (void *)(pointer + OFFSET_task_struct_comm));
+    READ(pointer, task, OFFSET_task_struct_real_cred);
+    READ(owner.uid, pointer, OFFSET_cred_uid);
+    READ(pointer, task, OFFSET_task_struct_cgroups);
+    READ(pointer, pointer, OFFSET_css_set_dfl_cgrp);
+    READ(pointer, pointer, OFFSET_cgroup_kn);
+    READ(owner.cgroup, pointer, OFFSET_kernfs_node_id);
+    if (entry) {
+        entry->owner = owner;
+        entry->owner_source = OWNER_SCAN;
+    } else {
+        struct identity identity;
+        struct listener_key key = {};
+        if (!identify(sk, &identity) || identity.family == 0)
+            return 0;
+        listener_key_of(&identity, &key);
+        struct listener *listener = listeners.lookup(&key);
+        if (listener && listener->sk == sk && !listener->owner_source) {
+            listener->owner = owner;
+            listener->owner_source = OWNER_LISTENER;
+        }
+    }
+    return 0;
+}

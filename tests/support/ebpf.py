@@ -1,0 +1,72 @@
+"""The ebpf source, run in the test process: rows as plain dictionaries."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from recorder.source import CaptureContext, SourceHealth
+from recorder.sources.ebpf.recorder_source import EbpfSource, create
+
+
+class Recording:
+    """Records while the block runs; afterwards `rows` holds every row of the flows table, in order."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.source: EbpfSource = create(CaptureContext("observer", "capture", settings))
+        self.rows: list[dict[str, Any]] = []
+        self.health = SourceHealth()
+
+    def __enter__(self) -> Recording:
+        try:
+            self.source.start()
+        except BaseException:
+            self.source.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.read()
+            self.health = self.source.health()
+            self._take(self.source.stop())
+        finally:
+            self.source.close()
+
+    def read(self) -> None:
+        """What the pipeline does once a second."""
+        self._take(self.source.read())
+
+    def run(self, seconds: float) -> None:
+        """Poll and read for so long."""
+        self.until(lambda: False, seconds, fail=False)
+
+    def until(self, condition: Callable[[], object], timeout: float = 20.0, *, fail: bool = True) -> None:
+        """Poll and read until the condition holds; raises `TimeoutError` when it does not in time and `fail`."""
+        end = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > end:
+                if fail:
+                    raise TimeoutError("the rows that were waited for did not come")
+                return
+            self.source.poll()
+            self.read()
+            time.sleep(0.05)
+
+    def of(self, netns: int, **equal: Any) -> list[dict[str, Any]]:
+        """The rows of one network namespace whose columns equal the given values."""
+        return [
+            row
+            for row in self.rows
+            if row["netns"] == netns and all(row[name] == value for name, value in equal.items())
+        ]
+
+    def _take(self, batches: Any) -> None:
+        for table, batch in batches:
+            assert table == "flows"
+            batch.validate(full=True)
+            self.rows += batch.to_pylist()
