@@ -1,7 +1,11 @@
-"""The analysis commands, by name: (module, attribute, one-line help)."""
+"""The analysis commands, by name: (module, attribute, one-line help).
+
+`COMMANDS` are commands of `netrec`, `ANALYSES` are commands of `netrec analyze` that are written in Python; the queries
+of the catalogue join them there. How to write one: `analyze.options`.
+"""
 
 COMMANDS: dict[str, tuple[str, str, str]] = {
-    "analyze": ("analyze.commands.analyze", "command", "Run a query of the catalogue over a trace."),
+    "analyze": ("analyze.commands.analyze", "command", "Answer a question from a trace: who, when, how much."),
     "sql": ("analyze.commands.sql", "command", "Run your own SQL over a trace, read-only."),
     "inspect": (
         "analyze.commands.inspect",
@@ -9,5 +13,6 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "Show what a trace holds: captures, times, gaps, losses.",
     ),
     "verify": ("analyze.commands.verify", "command", "Check every file of a trace whole."),
-    "compact": ("analyze.commands.compact", "command", "Merge a trace's small files into larger ones."),
 }
+
+ANALYSES: dict[str, tuple[str, str, str]] = {}

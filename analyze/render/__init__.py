@@ -1,0 +1,69 @@
+"""Result -> text or file, one module a format; nothing here computes.
+
+Each module has `write(result, stream, zone, colour)`. Text from strangers is escaped in what people read (table,
+Markdown) and quoted by the rules of the format in what programs read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from datetime import tzinfo
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from netrec.errors import UsageError
+
+if TYPE_CHECKING:
+    from analyze.result import Result
+
+FORMATS = {
+    "table": "analyze.render.table",
+    "json": "analyze.render.json",
+    "ndjson": "analyze.render.ndjson",
+    "csv": "analyze.render.csv",
+    "parquet": "analyze.render.parquet",
+    "markdown": "analyze.render.markdown",
+}
+# These carry the window, losses and notes beside the rows; the others have no place for them.
+SHOWS_CONTEXT = {"table", "json", "markdown"}
+_BINARY = {"parquet"}
+
+
+def write(result: Result, format: str, stream: IO[Any], zone: tzinfo | None = None, *, colour: bool = False) -> None:
+    """Write a result in one of `FORMATS`; `zone` None is the machine's time zone."""
+    importlib.import_module(FORMATS[format]).write(result, stream, zone, colour and _is_terminal(stream))
+
+
+@contextlib.contextmanager
+def opened(path: str | None, format: str) -> Iterator[IO[Any]]:
+    """Standard output, or the file: it appears whole or not at all. Raises `UsageError` when it cannot be written."""
+    if path is None or path == "-":
+        yield sys.stdout.buffer if format in _BINARY else sys.stdout
+        sys.stdout.flush()
+        return
+    target = Path(path)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        stream: IO[Any] = partial.open("wb") if format in _BINARY else partial.open("w", encoding="utf-8", newline="")
+    except OSError as problem:
+        raise UsageError(
+            f"cannot write {path!r} ({problem.strerror})", "name a file in a folder that you can write"
+        ) from None
+    try:
+        with stream:
+            yield stream
+        partial.replace(target)
+    except OSError as problem:
+        raise UsageError(
+            f"cannot write {path!r} ({problem.strerror})", "free some space or name another file"
+        ) from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _is_terminal(stream: IO[Any]) -> bool:
+    return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"

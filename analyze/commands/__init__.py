@@ -1,0 +1,1 @@
+"""The analysis commands, one module each; imported when they are invoked."""

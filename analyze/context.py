@@ -1,0 +1,101 @@
+"""What an answer rests on: the window that was analysed, what was lost in it, and when nothing was recorded."""
+
+from __future__ import annotations
+
+from datetime import datetime, tzinfo
+from typing import TYPE_CHECKING
+
+from analyze.moments import show, show_window
+from analyze.result import Context, microseconds
+from netrec.text import format_duration
+
+if TYPE_CHECKING:
+    from analyze.scan import Scan
+
+_SHOWN_GAPS = 3
+
+
+def of(scan: Scan) -> Context:
+    """The context of the answers of a scan: losses and gaps from `health`, the window from the files' footers."""
+    found = Context()
+    if scan.has("health"):
+        row = scan.fetch(
+            "select sum(events_seen)::BIGINT, sum(events_lost)::BIGINT, max(sampling_interval) from health "
+            "where kind <> 'gap'"
+        )[0]
+        found.seen, found.lost, found.sampling = row[0], row[1], row[2] or 1
+        found.gaps = [
+            (start, end, reason or "")
+            for start, end, reason in scan.fetch(
+                "select start_time, end_time, reason from health where kind = 'gap' order by all"
+            )
+        ]
+    elif scan.files:
+        lost = [file.footer.text("events_lost") for opened in scan.files.values() for file in opened]
+        found.lost = sum(int(text) for text in lost if text.isdigit())
+    found.since, found.until = _recorded(scan)
+    found.notes = list(scan.notes)
+    found.skipped = [str(skipped) for skipped in scan.skipped]
+    return found
+
+
+def lines(context: Context, zone: tzinfo | None, rows: int) -> list[str]:
+    """The lines under a table."""
+    first = [f"{rows:,} rows" if rows != 1 else "1 row"]
+    if context.since is not None and context.until is not None:
+        first.insert(0, show_window(context.since, context.until, zone))
+    if context.lost is not None:
+        of_seen = f" of {context.seen + context.lost:,}" if context.seen is not None else ""
+        first.append(f"lost {context.lost:,}{of_seen} events")
+    if context.sampling > 1:
+        first.append(f"sampled 1 in {context.sampling}, scaled up")
+    skipped = [f"{len(context.skipped)} files were left out (named on stderr)"] if context.skipped else []
+    return [" | ".join(first), *_gap_lines(context, zone), *context.notes, *skipped]
+
+
+def warnings(context: Context, zone: tzinfo | None) -> list[str]:
+    """The sentences that must not go unsaid where there is no place for notes beside the rows."""
+    lost = []
+    if context.lost:
+        of_seen = f" of {context.seen + context.lost:,}" if context.seen is not None else ""
+        lost = [f"the recorder lost {context.lost:,}{of_seen} events in this window"]
+    return [*lost, *_gap_lines(context, zone), *context.notes]
+
+
+def _gap_lines(context: Context, zone: tzinfo | None) -> list[str]:
+    found = []
+    for start, end, reason in context.gaps[:_SHOWN_GAPS]:
+        because = f" ({reason})" if reason else ""
+        found.append(f"not recording {show(start, zone)} to {show(end, zone)}{because}")
+    rest = context.gaps[_SHOWN_GAPS:]
+    if rest:
+        seconds = sum(end - start for start, end, _ in rest) / 1e6
+        found.append(f"and {len(rest)} more gaps of {format_duration(seconds)} in all")
+    return found
+
+
+def _recorded(scan: Scan) -> tuple[int | None, int | None]:
+    """The part of the window in which the traces recorded, from when their files were opened and closed."""
+    starts: list[int] = []
+    ends: list[int] = []
+    for opened in scan.files.values():
+        for file in opened:
+            starts += _moment(file.footer.text("opened"))
+            ends += _moment(file.footer.text("closed_time"))
+    for table, spools in scan.spools.items():
+        for one in spools:
+            if newest := one.newest(scan.time_column(table)):
+                ends.append(microseconds(newest))
+                starts.append(microseconds(newest))
+    since = microseconds(scan.window.since) if scan.window.since else None
+    until = microseconds(scan.window.until) if scan.window.until else None
+    if not starts or not ends:
+        return since, until
+    return max(min(starts), since or 0), min(max(ends), until or max(ends))
+
+
+def _moment(text: str) -> list[int]:
+    try:
+        return [microseconds(datetime.fromisoformat(text))]
+    except ValueError:
+        return []

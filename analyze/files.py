@@ -1,0 +1,127 @@
+"""Which files of a trace to read: listed by the layout, pruned by partition, each checked cheaply.
+
+A file that cannot be used never stops the others: it is named in one sentence (`Skipped`) and left out.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from analyze import footer
+from netrec.errors import TraceError
+from netrec.trace.layout import SPOOL_FOLDER, TraceFile
+
+# A row's interval may start before its file's hour, and a file is opened in its hour but closed after it.
+MARGIN = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A finished file that can be read."""
+
+    folder: Path
+    name: TraceFile
+    footer: footer.Footer
+
+    @property
+    def path(self) -> str:
+        """Absolute path, as SQL and messages name it."""
+        return str(self.folder / self.name.relative)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that was left out, and why (the reason completes "<path>: ...")."""
+
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"skipped {self.path}: {self.reason}"
+
+
+def check_folder(folder: Path) -> None:
+    """Raise `TraceError` when the folder is not a trace: does not exist, is a file, or holds no table."""
+    if not folder.exists():
+        raise TraceError(f"there is no trace {str(folder)!r}", "name the folder that `netrec record -o` wrote")
+    if not folder.is_dir():
+        raise TraceError(f"{str(folder)!r} is a file, a trace is a folder", "name the folder that holds its tables")
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except OSError as problem:
+        raise TraceError(f"cannot read the trace {str(folder)!r} ({problem.strerror})") from None
+    if SPOOL_FOLDER in names or any(_is_table(folder / name) for name in names):
+        return
+    inner = next((name for name in names if any(_is_table(path) for path in _folders(folder / name))), None)
+    if inner:
+        raise TraceError(f"{str(folder)!r} is not a trace, it holds traces", f"name one of them: {folder / inner}")
+    raise TraceError(f"{str(folder)!r} holds no trace", "record one with `netrec record -o DIR`")
+
+
+def tables_of(folders: list[Path]) -> list[str]:
+    """Names of the tables that at least one of the traces has a folder for."""
+    found = {path.name for folder in folders for path in folder.iterdir() if _is_table(path)}
+    return sorted(found)
+
+
+def find(folder: Path, table: str, since: datetime | None = None, until: datetime | None = None) -> list[Path]:
+    """Paths below `folder` of a table's files whose hour can hold rows of [since, until); newest partition last."""
+    found: list[Path] = []
+    first = (since - MARGIN - timedelta(hours=1)).astimezone(UTC) if since else None
+    last = (until + MARGIN).astimezone(UTC) if until else None
+    for date in _partitions(folder / table, "date="):
+        for hour in _partitions(date, "hour="):
+            start = _hour(date.name, hour.name)
+            if start and ((first and start < first) or (last and start > last)):
+                continue
+            with os.scandir(hour) as entries:
+                found += sorted(Path(entry.path) for entry in entries if _is_candidate(entry.name))
+    return found
+
+
+def check(folder: Path, path: Path) -> DataFile | Skipped:
+    """The file, or why it cannot be used."""
+    name = TraceFile.parse(path.relative_to(folder))
+    if name is None:
+        return Skipped(str(path), "not a file of a trace: its name is not <host>-<capture>-<sequence>.parquet")
+    try:
+        return DataFile(folder, name, footer.read(path))
+    except TraceError as problem:
+        return Skipped(str(path), str(problem))
+
+
+def _is_candidate(name: str) -> bool:
+    # Files under a temporary name are still being written: they are no part of the trace yet.
+    return name.endswith(".parquet") and not name.startswith(".")
+
+
+def _partitions(folder: Path, prefix: str) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(Path(entry.path) for entry in entries if entry.name.startswith(prefix) and entry.is_dir())
+    except FileNotFoundError:
+        return []
+
+
+def _hour(date: str, hour: str) -> datetime | None:
+    try:
+        return datetime.strptime(f"{date} {hour}", "date=%Y-%m-%d hour=%H").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def _folders(path: Path) -> list[Path]:
+    try:
+        return [inner for inner in path.iterdir() if inner.is_dir()]
+    except OSError:
+        return []
+
+
+def _is_table(path: Path) -> bool:
+    try:
+        return path.is_dir() and any(inner.name.startswith("date=") for inner in path.iterdir())
+    except OSError:
+        return False

@@ -1,0 +1,121 @@
+"""`--filter`: an SQL expression over the documented fields of a table, and nothing but that.
+
+The text is parsed by DuckDB; what comes out is checked node by node (no subquery, no table function, known fields only)
+and written back as SQL from the checked tree, so that nothing of the original text reaches a query.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import duckdb
+
+from analyze.messages import first_sentence, nearest
+from netrec.errors import QueryError
+
+_TABLES = ("flows", "events", "host", "health")
+_CLASSES = {
+    "CONJUNCTION",
+    "COMPARISON",
+    "CONSTANT",
+    "COLUMN_REF",
+    "FUNCTION",
+    "OPERATOR",
+    "CAST",
+    "BETWEEN",
+    "CASE",
+    "COLLATE",
+}
+# Scalar functions that look outside their arguments, or do something.
+_REFUSED = {"getenv", "getvariable", "current_setting", "nextval", "currval", "write_log", "setseed", "error", "query"}
+_EXAMPLE = 'write for example --filter "server_port = 443 and client_bytes > 1000"'
+# Gauges and the recorder's health are about a whole host: a filter on flows does not select among them.
+_WHOLE_HOST = {"host", "health"}
+
+
+class Filter:
+    """A checked filter. Raises `QueryError` when the text is not an expression over known fields."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, text: str) -> None:
+        self.text = text
+        self._fields = {name: _columns(connection, name) for name in _TABLES}
+        where, tree = _parse(connection, text)
+        nodes = list(_expressions(where))
+        _check_nodes(connection, nodes)
+        self.columns = {".".join(node["column_names"]) for node in nodes if node["class"] == "COLUMN_REF"}
+        known = sorted({field for fields in self._fields.values() for field in fields})
+        for column in sorted(self.columns):
+            if column.lower() not in known:
+                raise QueryError(f"--filter: there is no field {column!r}", nearest(column, known))
+        row = connection.execute("select json_deserialize_sql(?::JSON)", [json.dumps(tree)]).fetchone()
+        canonical = str(row[0]) if row else ""
+        self._condition = canonical.split(" WHERE ", 1)[1].rstrip(";")
+        self._check_types(connection)
+
+    def condition(self, table: str) -> str:
+        """The filter as a condition on a table; empty for the tables that it does not select among.
+
+        Raises `QueryError` when it names a field that the table does not have.
+        """
+        lacking = sorted(column for column in self.columns if column.lower() not in self._fields[table])
+        if not lacking:
+            return self._condition
+        if table in _WHOLE_HOST:
+            return ""
+        raise QueryError(f"--filter: {table} have no field {lacking[0]!r}", nearest(lacking[0], self._fields[table]))
+
+    def _check_types(self, connection: duckdb.DuckDBPyConnection) -> None:
+        for table in _TABLES:
+            if all(column.lower() in self._fields[table] for column in self.columns):
+                try:
+                    connection.execute(f"select 1 from empty_{table} where ({self._condition})")
+                except duckdb.Error as problem:
+                    raise QueryError(f"--filter: {first_sentence(problem)}", _EXAMPLE) from None
+                return
+        raise QueryError("--filter: no table has all of its fields", f"it names {', '.join(sorted(self.columns))}")
+
+
+def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> list[str]:
+    return [item[0] for item in connection.execute(f"select * from empty_{table}").description or []]
+
+
+def _parse(connection: duckdb.DuckDBPyConnection, text: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    row = connection.execute("select json_serialize_sql(?)", [f"select 1 where (\n{text}\n)"]).fetchone()
+    tree = json.loads(row[0]) if row else {}
+    if tree.get("error"):
+        message = str(tree.get("error_message", "it cannot be read")).splitlines()[0]
+        raise QueryError(f"--filter: {text!r} is not an SQL expression ({message})", _EXAMPLE)
+    statements = tree["statements"]
+    node = statements[0]["node"]
+    expected = len(statements) == 1 and node["type"] == "SELECT_NODE" and not node["modifiers"]
+    plain = expected and not any(node.get(part) for part in ("group_expressions", "having", "qualify", "sample"))
+    if not plain or not node.get("where_clause"):
+        raise QueryError("--filter: it holds more than one expression", _EXAMPLE)
+    return node["where_clause"], tree
+
+
+def _expressions(tree: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(tree, dict):
+        if "class" in tree and "type" in tree:
+            yield tree
+        for value in tree.values():
+            yield from _expressions(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _expressions(value)
+
+
+def _check_nodes(connection: duckdb.DuckDBPyConnection, nodes: list[dict[str, Any]]) -> None:
+    for node in nodes:
+        if node["class"] not in _CLASSES:
+            raise QueryError(f"--filter: a {node['class'].lower()} is not allowed in a filter", _EXAMPLE)
+        if node["class"] == "FUNCTION" and not node.get("is_operator"):
+            name = str(node["function_name"]).lower()
+            known = connection.execute(
+                "select 1 from duckdb_functions() where function_name = ? and function_type in ('scalar', 'macro')",
+                [name],
+            ).fetchone()
+            if not known or name in _REFUSED:
+                raise QueryError(f"--filter: there is no function {name!r} for filters", _EXAMPLE)

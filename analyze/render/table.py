@@ -1,0 +1,79 @@
+"""The table for a terminal, and the same without colour or cut-off columns in a pipe."""
+
+from __future__ import annotations
+
+import shutil
+import unicodedata
+from datetime import tzinfo
+from typing import IO
+
+from analyze import context
+from analyze.render.cells import cell
+from analyze.result import Column, Result
+
+_GAP = "  "
+_BOLD, _FAINT, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
+_NARROWEST = 8
+
+
+def write(result: Result, stream: IO[str], zone: tzinfo | None, colour: bool) -> None:
+    """Write the table and the notes under it; on a terminal it fits the width by shortening text columns."""
+    rows = [
+        [cell(value, column, zone) for value, column in zip(row, result.columns, strict=True)] for row in result.rows()
+    ]
+    widths = [
+        max([_width(column.name), *(_width(row[index]) for row in rows)]) for index, column in enumerate(result.columns)
+    ]
+    if stream.isatty():
+        widths = _fit(widths, result.columns, shutil.get_terminal_size().columns)
+    heading = _line([column.name for column in result.columns], widths, result.columns)
+    stream.write(f"{_BOLD}{heading}{_PLAIN}\n" if colour else f"{heading}\n")
+    for row in rows:
+        stream.write(_line(row, widths, result.columns) + "\n")
+    for note in context.lines(result.context, zone, len(rows)):
+        stream.write(f"{_FAINT}{note}{_PLAIN}\n" if colour else f"{note}\n")
+
+
+def _line(cells: list[str], widths: list[int], columns: list[Column]) -> str:
+    parts = []
+    for text, width, column in zip(cells, widths, columns, strict=True):
+        shown = _shorten(text, width)
+        padding = " " * (width - _width(shown))
+        parts.append(padding + shown if column.is_number else shown + padding)
+    return _GAP.join(parts).rstrip()
+
+
+def _fit(widths: list[int], columns: list[Column], available: int) -> list[int]:
+    """Take what is too much from the widest text columns."""
+    widths = list(widths)
+    excess = sum(widths) + len(_GAP) * (len(widths) - 1) - available
+    while excess > 0:
+        texts = [index for index, column in enumerate(columns) if not column.is_number and widths[index] > _NARROWEST]
+        if not texts:
+            break
+        widest = max(texts, key=lambda index: widths[index])
+        widths[widest] -= 1
+        excess -= 1
+    return widths
+
+
+def _shorten(text: str, width: int) -> str:
+    if _width(text) <= width:
+        return text
+    shown, used = "", 1
+    for character in text:
+        used += _width(character)
+        if used > width:
+            break
+        shown += character
+    return shown + "…"
+
+
+def _width(text: str) -> int:
+    """Columns that a text takes on a terminal: wide characters two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        for character in text
+    )

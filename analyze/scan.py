@@ -1,0 +1,253 @@
+"""Trace folders -> DuckDB views: the only reader of Parquet.
+
+A `Scan` gives the raw tables (`flows`, `events`, `host`, `health`: each with a `capture` column, cut to the time window
+and the filter) and the shared views over them (`queries/_shared/*.sql`). Its connection is a sandbox: it reads the
+trace and nothing else, and writes nothing (see `analyze.sandbox`). Files that cannot be used are left out and named in
+`skipped`. Views are made when a table is first required, so a query pays only for the tables that it reads.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, tzinfo
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from analyze import damage, files, messages, sandbox, shared, spool
+from analyze.filters import Filter
+from analyze.result import Column, Result, literal, quoted
+from analyze.window import resolve
+from netrec.errors import MissingTableError, TraceError
+from netrec.trace.compat import FIX_UPS
+
+TIME_COLUMN = {"flows": "end_time", "events": "time", "host": "time", "health": "end_time"}
+_START_COLUMN = {"flows": "start_time", "events": "time", "host": "time", "health": "start_time"}
+_RECORDED_BY = {"events": "--events", "host": "--host-gauges"}
+_CAPTURE = r"regexp_extract(filename, '([^/]+)-[0-9]+\.parquet$', 1)"
+
+
+class Scan:
+    """One or more traces, opened for reading.
+
+    `since`, `until`, `last` and `filter` are texts as the command line takes them (see `analyze.window` and
+    `analyze.filters`); `timezone` is what times without an offset are in (None: the machine's). Raises `TraceError`
+    when a folder is no trace, `UsageError` and `QueryError` for unusable options.
+    """
+
+    def __init__(
+        self,
+        folders: Sequence[Path | str],
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        last: str | None = None,
+        filter: str = "",
+        timezone: tzinfo | None = None,
+        shared_folders: Sequence[Path] = (),
+    ) -> None:
+        self.timezone = timezone
+        self.folders = list(dict.fromkeys(Path(folder).absolute() for folder in folders))
+        for folder in self.folders:
+            files.check_folder(folder)
+        self.skipped: list[files.Skipped] = []
+        self.notes: list[str] = []
+        self.files: dict[str, list[files.DataFile]] = {}
+        self.spools: dict[str, list[spool.Spool]] = {}
+        self.connection = sandbox.connect(self.folders)
+        self._shared = shared.load(shared_folders)
+        self._names = itertools.count()
+        shared.create_empty_tables(self.connection)
+        self.filter = Filter(self.connection, filter) if filter else None
+        self.window = resolve(since, until, last, self.end, timezone)
+
+    def require(self, *tables: str) -> None:
+        """Make the views of these tables; raises `MissingTableError` when no trace has one of them."""
+        for table in tables:
+            if table in self.files:
+                continue
+            self._open(table)
+            if not self.files[table] and not self.spools[table]:
+                raise self._missing(table)
+            self._create_view(table)
+            shared.create_views(self.connection, self._shared, table, self)
+
+    def has(self, table: str) -> bool:
+        """Whether some trace has rows of this table (its view exists afterwards)."""
+        try:
+            self.require(table)
+        except MissingTableError:
+            return False
+        return True
+
+    def query(
+        self, sql: str, parameters: Mapping[str, Any] | None = None, columns: Sequence[Column] = (), name: str = ""
+    ) -> Result:
+        """Run a SELECT over the views; `$name` takes a value of `parameters`.
+
+        `columns` gives units and meanings by name. A file that turns out damaged while it is read is left out, named in
+        `skipped`, and the query runs again. Raises `QueryError` when the SQL is wrong.
+        """
+        table = f"result_{next(self._names)}"
+        statement = f"create table {table} as {sql.rstrip().rstrip(';')}"
+        while True:
+            try:
+                self.connection.execute(statement, dict(parameters or {}))
+                break
+            except duckdb.Error as problem:
+                if not self._drop_damaged(problem):
+                    raise messages.explain(problem, self) from None
+        known = {column.name: column for column in columns}
+        described = self.connection.execute(f"select * from {table} limit 0").description or []
+        actual = [Column(item[0], str(item[1])) for item in described]
+        merged = [
+            Column(item.name, item.type, known[item.name].unit, known[item.name].meaning)
+            if item.name in known
+            else item
+            for item in actual
+        ]
+        return Result(self.connection, table, merged, name)
+
+    def fetch(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """The rows of a small SELECT as Python values (see `Result.rows`)."""
+        return list(self.query(sql, parameters).rows())
+
+    @staticmethod
+    def time_column(table: str) -> str:
+        """The column that a table's rows are ordered by."""
+        return TIME_COLUMN[table]
+
+    def _open(self, table: str) -> None:
+        # Spools first: one that becomes a file meanwhile is then seen twice, never not at all.
+        spools = [found for folder in self.folders for found in spool.find(folder, table)]
+        good: list[files.DataFile] = []
+        for folder in self.folders:
+            for path in files.find(folder, table, self.window.since, self.window.until):
+                checked = files.check(folder, path)
+                if isinstance(checked, files.Skipped):
+                    self.skipped.append(checked)
+                else:
+                    good.append(checked)
+        self.files[table] = good
+        finished = {(file.folder, file.name.host, file.name.capture, file.name.sequence) for file in good}
+        self.spools[table] = [found for found in spools if found.identity not in finished and found.rows]
+
+    def _create_view(self, table: str) -> None:
+        branches = [f"select * from empty_{table}"]
+        branches += [self._read(group, version) for version, group in self._groups(table)]
+        if self.spools[table]:
+            self.connection.register(f"spool_{table}", spool.table(self.spools[table]))
+            branches.append(f"select * from spool_{table}")
+        conditions = [self._overlap(table), self.filter.condition(table) if self.filter else ""]
+        where = " and ".join(f"({condition})" for condition in conditions if condition)
+        union = "\nunion all by name\n".join(branches)
+        statement = (
+            f"create or replace temp view {table} as select * from ({union}) {'where ' + where if where else ''}"
+        )
+        while True:
+            try:
+                self.connection.execute(statement)
+                return
+            except duckdb.Error as problem:
+                if not self._drop_damaged(problem, rebuild=False):
+                    raise messages.explain(problem, self) from None
+                return self._create_view(table)
+
+    def _groups(self, table: str) -> list[tuple[int, list[files.DataFile]]]:
+        groups: dict[int, list[files.DataFile]] = {}
+        for file in self.files[table]:
+            groups.setdefault(int(file.footer.text("format_version")), []).append(file)
+        return sorted(groups.items())
+
+    @staticmethod
+    def _read(group: list[files.DataFile], version: int) -> str:
+        names = ", ".join(literal(file.path) for file in group)
+        mixed = len({file.footer.columns for file in group}) > 1
+        fix_ups = "".join(f", {expression} as {quoted(name)}" for name, expression in FIX_UPS.get(version, {}).items())
+        replace = f"replace ({fix_ups[2:]})" if fix_ups else ""
+        return (
+            f"select * exclude (filename) {replace}, {_CAPTURE} as capture from read_parquet([{names}], "
+            f"filename = true, hive_partitioning = false, union_by_name = {str(mixed).lower()})"
+        )
+
+    def _overlap(self, table: str) -> str:
+        conditions = []
+        if self.window.since:
+            conditions.append(f"{TIME_COLUMN[table]} >= {_timestamp(self.window.since)}")
+        if self.window.until:
+            conditions.append(f"{_START_COLUMN[table]} < {_timestamp(self.window.until)}")
+        return " and ".join(conditions)
+
+    def in_window(self, expression: str) -> str:
+        """SQL that says whether a time lies in [since, until)."""
+        conditions = []
+        if self.window.since:
+            conditions.append(f"{expression} >= {_timestamp(self.window.since)}")
+        if self.window.until:
+            conditions.append(f"{expression} < {_timestamp(self.window.until)}")
+        return " and ".join(conditions) or "true"
+
+    def _drop_damaged(self, problem: duckdb.Error, rebuild: bool = True) -> bool:
+        """Leave out the files that cannot be read whole; False when there is none (the error is the query's)."""
+        if not damage.is_about_files(problem):
+            return False
+        dropped = False
+        for table, opened in self.files.items():
+            bad = damage.find(self.connection, opened)
+            if not bad:
+                continue
+            dropped = True
+            self.skipped += bad
+            paths = {skipped.path for skipped in bad}
+            self.files[table] = [file for file in opened if file.path not in paths]
+            if rebuild:
+                self._create_view(table)
+        return dropped
+
+    def end(self) -> datetime:
+        """Time of the newest row of the traces, from the newest partitions only."""
+        newest: datetime | None = None
+        for table in files.tables_of(self.folders) or ["flows"]:
+            if table not in TIME_COLUMN:
+                continue
+            for folder in self.folders:
+                found = files.find(folder, table)
+                candidates = [
+                    checked for path in found if isinstance(checked := files.check(folder, path), files.DataFile)
+                ]
+                moments = [self._newest(candidates, table)] if candidates else []
+                moments += [one.newest(TIME_COLUMN[table]) for one in spool.find(folder, table)]
+                newest = max([moment for moment in [*moments, newest] if moment], default=None)
+        if newest is None:
+            raise TraceError("the trace is empty: it has no row to count time from", "record traffic first")
+        return newest
+
+    def _newest(self, candidates: list[files.DataFile], table: str) -> datetime | None:
+        last_hour = max(file.name.hour for file in candidates)
+        group = [file for file in candidates if file.name.hour == last_hour]
+        statement = f"select epoch_us(max({TIME_COLUMN[table]})) from ({self._read(group, 0)})"
+        try:
+            row = self.connection.execute(statement).fetchone()
+        except duckdb.Error:
+            bad = {skipped.path for skipped in damage.find(self.connection, candidates)}
+            rest = [file for file in candidates if file.path not in bad]
+            return self._newest(rest, table) if bad and rest else None
+        return datetime.fromtimestamp(row[0] / 1e6, UTC) if row and row[0] is not None else None
+
+    def _missing(self, table: str) -> MissingTableError:
+        skipped = [one for one in self.skipped if f"/{table}/" in one.path]
+        if skipped:
+            return MissingTableError(
+                f"none of the trace's {table} files can be read ({skipped[0]})", "see netrec verify"
+            )
+        hint = _RECORDED_BY.get(table)
+        in_window = " in this time window" if self.window else ""
+        return MissingTableError(
+            f"this trace has no {table} table{in_window}", f"record with {hint}" if hint else "see netrec inspect"
+        )
+
+
+def _timestamp(moment: datetime) -> str:
+    return f"timestamptz '{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}+00'"

@@ -1,0 +1,28 @@
+-- Traffic, every byte once: what queries count from.
+--
+-- `flow` leaves out the second sighting of local traffic and holds the rows that ended inside the time window, so that
+-- windows that meet share no row. `flow_overlapping` holds every row that touches the window: for queries that spread
+-- rows over time. Counters are scaled up by the sampling in force. `flows` is 1 on exactly one row of every flow, so
+-- its sum counts flows however many interval rows they have: the row with which the flow ended, or the last one inside
+-- the window of a flow that went on.
+--
+-- @table flows
+create temp view flow_overlapping as
+select
+  * exclude (duplicate) replace (
+    client_bytes * coalesce(sampling_interval, 1) as client_bytes,
+    server_bytes * coalesce(sampling_interval, 1) as server_bytes,
+    client_packets * coalesce(sampling_interval, 1) as client_packets,
+    server_packets * coalesce(sampling_interval, 1) as server_packets,
+    client_retransmits * coalesce(sampling_interval, 1) as client_retransmits,
+    server_retransmits * coalesce(sampling_interval, 1) as server_retransmits
+  ),
+  coalesce(server_name, server_address) as server,
+  (coalesce(client_bytes, 0) + coalesce(server_bytes, 0)) * coalesce(sampling_interval, 1) as bytes,
+  (coalesce(client_packets, 0) + coalesce(server_packets, 0)) * coalesce(sampling_interval, 1) as packets,
+  (coalesce(client_retransmits, 0) + coalesce(server_retransmits, 0)) * coalesce(sampling_interval, 1) as retransmits,
+  (counts_the_flow(flow_end_reason, capture, flow_id, end_time))::BIGINT * coalesce(sampling_interval, 1) as flows
+from flows
+where duplicate is not true;
+
+create temp view flow as select * from flow_overlapping where in_window(end_time);

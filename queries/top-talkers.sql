@@ -1,0 +1,75 @@
+-- Who moved the most traffic.
+--
+-- When a link is full: name the pairs, services or processes that fill it. The row `(other)` is everything that is not
+-- shown, so that the column adds up to the whole.
+--
+-- @table   flows
+-- @param   by    dimension(pair, client, server, service, process, container, host) = pair: what to group by
+-- @param   order choice(bytes, packets, flows, retransmits) = bytes: what to rank by
+-- @param   n     integer = 10: rows to show
+-- @column  talker VARCHAR: what the traffic is grouped by
+-- @column  bytes BIGINT bytes: payload bytes, both ways
+-- @column  client_bytes BIGINT bytes: payload bytes sent by clients
+-- @column  server_bytes BIGINT bytes: payload bytes sent by servers
+-- @column  packets BIGINT packets: packets, both ways
+-- @column  flows BIGINT flows: flows, each counted once
+-- @column  retransmits BIGINT segments: segments sent again, both ways
+-- @column  share DOUBLE ratio: part of the total of the column that is ranked by
+-- @chart   bar x=bytes y=talker
+with grouped as (
+  select
+    {by.keys},
+    sum(client_bytes) as client_bytes,
+    sum(server_bytes) as server_bytes,
+    sum(packets) as packets,
+    sum(flows) as flows,
+    sum(retransmits) as retransmits
+  from flow
+  group by {by.keys}
+),
+labelled as (
+  select
+    {by.label} as talker,
+    coalesce(client_bytes, 0) + coalesce(server_bytes, 0) as bytes,
+    coalesce(client_bytes, 0) as client_bytes,
+    coalesce(server_bytes, 0) as server_bytes,
+    packets,
+    flows,
+    retransmits,
+    case $order
+      when 'bytes' then coalesce(client_bytes, 0) + coalesce(server_bytes, 0)
+      when 'packets' then packets
+      when 'flows' then flows
+      else retransmits
+    end as measure
+  from grouped
+),
+ranked as (
+  select *, row_number() over (order by measure desc, bytes desc, talker) as place
+  from labelled
+),
+shown as (
+  select
+    least(place, $n + 1) as place,
+    case when place <= $n then talker else '(other)' end as talker,
+    sum(bytes) as bytes,
+    sum(client_bytes) as client_bytes,
+    sum(server_bytes) as server_bytes,
+    sum(packets) as packets,
+    sum(flows) as flows,
+    sum(retransmits) as retransmits,
+    sum(measure) as measure
+  from ranked
+  group by all
+)
+select
+  talker,
+  bytes::BIGINT as bytes,
+  client_bytes::BIGINT as client_bytes,
+  server_bytes::BIGINT as server_bytes,
+  packets::BIGINT as packets,
+  flows::BIGINT as flows,
+  retransmits::BIGINT as retransmits,
+  measure::DOUBLE / nullif(sum(measure) over (), 0)::DOUBLE as share
+from shown
+order by place;
