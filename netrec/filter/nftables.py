@@ -7,22 +7,32 @@ What nft cannot know of a forwarded packet (its process, cgroup, ...) is refused
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from netrec.errors import FilterError
 from netrec.filter.nodes import Address, And, Direction, Expression, Family, Network, Not, Or, Owner, Port, Protocol
 
+
+@dataclass(frozen=True)
+class Match:
+    """The text of one match, and the IP version outside of which it is never true (None: any)."""
+
+    text: str
+    version: int | None = None
+
+
 # One way to be true: matches that must all hold.
-Way = tuple[str, ...]
+Way = tuple[Match, ...]
 MAXIMUM_RULES = 256
 
 
 def rules(expression: Expression, *, text: str = "") -> list[str]:
-    """The match part of each rule; a packet belongs to the filter when it matches at least one.
+    """The match part of each rule; a packet belongs to the filter when it matches at least one (none: never).
 
     `src` and `client` are the packet's source. Raises `FilterError` for a term about an owner, and for a
     filter that would need more than 256 rules.
     """
-    return [" ".join(way) for way in _Translation(text).ways(expression, True)]
+    return [" ".join(match.text for match in way) for way in _Translation(text).ways(expression, True)]
 
 
 class _Translation:
@@ -40,7 +50,7 @@ class _Translation:
             case Family():
                 return [(_family(node.version, positive),)]
             case Protocol():
-                parts: list[list[Way]] = [[(f"meta l4proto {'' if positive else '!= '}{node.number}",)]]
+                parts: list[list[Way]] = [[(Match(f"meta l4proto {'' if positive else '!= '}{node.number}"),)]]
                 if node.version:
                     parts.append([(_family(node.version, positive),)])
                 return self.all(parts) if positive else self.any(parts)
@@ -49,17 +59,18 @@ class _Translation:
                 return self.sides(node.direction, positive, lambda side: self.address(networks, side, positive))
             case Port():
                 numbers = ", ".join(map(str, node.protocols))
-                protocols: list[Way] = [(f"meta l4proto {'' if positive else '!= '}{{ {numbers} }}",)]
+                protocols: list[Way] = [(Match(f"meta l4proto {'' if positive else '!= '}{{ {numbers} }}"),)]
                 span = str(node.low) if node.low == node.high else f"{node.low}-{node.high}"
-                negation = "" if positive else "!= "
+                # Always a range: nft 1.0.6 joins `th sport != 53 th dport != 53` into "not both are 53".
+                test = span if positive else f"!= {node.low}-{node.high}"
 
                 def port(side: str) -> list[Way]:
-                    return [(f"th {'sport' if side == 'client' else 'dport'} {negation}{span}",)]
+                    return [(Match(f"th {'sport' if side == 'client' else 'dport'} {test}"),)]
 
                 if positive:
                     return self.all([protocols, self.sides(node.direction, True, port)])
                 # The bytes where ports stand mean something else in other protocols: ask for the protocol first.
-                inside: list[Way] = [(f"meta l4proto {{ {numbers} }}",)]
+                inside: list[Way] = [(Match(f"meta l4proto {{ {numbers} }}"),)]
                 return self.any([protocols, self.all([inside, self.sides(node.direction, False, port)])])
             case Owner():
                 raise FilterError(
@@ -86,9 +97,9 @@ class _Translation:
             text = ", ".join(sorted(str(network) for network in own))
             text = f"{{ {text} }}" if len(own) > 1 else text
             if positive:
-                parts.append([(f"{field} {text}",)])
+                parts.append([(Match(f"{field} {text}", version),)])
             else:  # a packet of the other version lies in none of them, but `!=` would not see it
-                parts.append([(_family(version, False),), (f"{field} != {text}",)])
+                parts.append([(_family(version, False),), (Match(f"{field} != {text}", version),)])
         return self.any(parts) if positive else self.all(parts)
 
     def any(self, parts: Iterable[list[Way]]) -> list[Way]:
@@ -97,7 +108,12 @@ class _Translation:
     def all(self, parts: Iterable[list[Way]]) -> list[Way]:
         found: list[Way] = [()]
         for part in parts:
-            found = self.limited((*before, *(it for it in way if it not in before)) for before in found for way in part)
+            found = self.limited(
+                (*before, *(match for match in way if match not in before))
+                for before in found
+                for way in part
+                if _possible(before, way)
+            )
         return found
 
     def limited(self, ways: Iterable[Way]) -> list[Way]:
@@ -109,5 +125,11 @@ class _Translation:
         return list(found)
 
 
-def _family(version: int, positive: bool) -> str:
-    return f"meta nfproto {'ipv4' if (version == 4) == positive else 'ipv6'}"
+def _family(version: int, positive: bool) -> Match:
+    meant = version if positive else 10 - version
+    return Match(f"meta nfproto ipv{meant}", meant)
+
+
+def _possible(one: Way, other: Way) -> bool:
+    """Whether no packet has to be of both IP versions: nft refuses such a rule, and it would never match."""
+    return len({match.version for match in one + other if match.version}) < 2
