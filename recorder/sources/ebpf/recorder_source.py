@@ -54,6 +54,7 @@ class EbpfSource:
         self._next_scan = 0
         self._clock = UtcClock()
         self._taken = 0
+        self._last_health = SourceHealth()
         self._build: Build | None = Build(
             Request(
                 PROGRAM.read_text(),
@@ -111,8 +112,10 @@ class EbpfSource:
             yield from self._alive("active", self._active_timeout_ns // 2)
 
     def health(self) -> SourceHealth:
-        """Counters since the last call."""
-        assert self._loaded is not None and self._ring is not None
+        """Counters since the last call; after `stop`, what came until then."""
+        if self._loaded is None or self._ring is None:
+            last, self._last_health = self._last_health, SourceHealth()
+            return last
         counters = self._counters.read().astype(np.int64)
         new = dict(zip(r.COUNTERS, counters - self._last_counters, strict=True))
         total = dict(zip(r.COUNTERS, counters, strict=True))
@@ -137,6 +140,7 @@ class EbpfSource:
         self._detach()
         yield from self._ended()
         yield from self._alive("forced", 0)
+        self._last_health = self.health()
         self.close()
 
     def close(self) -> None:

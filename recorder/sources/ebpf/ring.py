@@ -1,8 +1,7 @@
 """A BPF ring buffer of records of one size, read in bulk.
 
 The buffer is mapped and viewed as a structured array: no call a record. Each record is preceded by the kernel's
-8-byte header (length with a busy and a discard bit, page offset); records of one size have one stride. The data
-pages are mapped twice in a row by the kernel, so a batch never wraps.
+8-byte header (length with a busy and a discard bit, page offset); records of one size have one stride.
 """
 
 from __future__ import annotations
@@ -33,9 +32,11 @@ class RingBuffer:
             }
         )
         self._consumer_page = mmap.mmap(descriptor, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
-        self._data = mmap.mmap(descriptor, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
+        self._data = mmap.mmap(descriptor, page + size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
         self._consumer = np.frombuffer(self._consumer_page, np.uint64, 1)
         self._producer = np.frombuffer(self._data, np.uint64, 1)
+        # The kernel could map the data twice in a row, so that nothing wraps; mapped once, it is resident only once.
+        self._bytes = np.frombuffer(self._data, np.uint8, size, page)
 
     def drain(self) -> np.ndarray:
         """Everything that is complete, as a copy: array of the record's dtype, possibly empty."""
@@ -44,7 +45,11 @@ class RingBuffer:
         if not fill:
             return np.empty(0, self._stride["record"])
         self.peak = max(self.peak, fill)
-        view = np.frombuffer(self._data, self._stride, fill // self._stride.itemsize, mmap.PAGESIZE + at % self.size)
+        start = at % self.size
+        copy = self._bytes[start : start + fill]
+        if len(copy) < fill:
+            copy = np.concatenate([copy, self._bytes[: fill - len(copy)]])
+        view = copy.view(self._stride)
         length = view["length"]
         busy = length & _BUSY != 0
         if busy.any():
@@ -57,6 +62,6 @@ class RingBuffer:
 
     def close(self) -> None:
         """Unmap; the views are dropped first, or Python would refuse."""
-        del self._consumer, self._producer
+        del self._consumer, self._producer, self._bytes
         self._consumer_page.close()
         self._data.close()

@@ -496,12 +496,9 @@ int bpf_iter__tcp(struct tcp_context *ctx)
         entry.flags = 0;
     entry.role = ROLE_CLIENT;
     if (state != SYN_SENT) {
-        u8 local_ephemeral = identity.local_port >= EPHEMERAL_LOW, remote_ephemeral = identity.remote_port >= EPHEMERAL_LOW;
-        if (find_listener(&identity))
-            entry.role = ROLE_SERVER;
-        else if (!local_ephemeral && remote_ephemeral)
-            entry.role = ROLE_SERVER;
-        else if (local_ephemeral && remote_ephemeral && identity.local_port < identity.remote_port)
+        /* Not listening: the client, unless only the peer's port is one that a client is given. */
+        u8 like_a_server = identity.local_port < EPHEMERAL_LOW && identity.remote_port >= EPHEMERAL_LOW;
+        if (like_a_server || find_listener(&identity))
             entry.role = ROLE_SERVER;
     }
     entry.pair = identity_hash(&identity, entry.role);
