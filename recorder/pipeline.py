@@ -138,6 +138,7 @@ class Pipeline:
         next_flush = begun + FLUSH_SECONDS
         next_health = begun + HEALTH_SECONDS
         boundary = next_rotation(time.time(), self._plan.rotate_interval)
+        self._watcher.status(self._status)  # every source runs: whoever waits for that may go on
         while not self._stop_asked:
             again = False
             for name, source in self._sources.items():

@@ -3,7 +3,7 @@
 The keys of a JSON line: `elapsed` and `remaining` in seconds (`remaining` null without a duration), `rows`, `files`
 and `bytes` written since the start (rows of `flows`; Parquet bytes), `rows_per_second`, `spool_bytes` not yet turned
 into Parquet, `lost` events, `paused` (null, or why nothing is being written). A line with the key `message` is a
-sentence instead; the last line has `done` true.
+sentence instead; the first other line comes when every source records, the last line has `done` true.
 """
 
 from __future__ import annotations
