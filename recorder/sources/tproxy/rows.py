@@ -1,0 +1,133 @@
+"""What the workers wrote -> record batches of the flows table, a whole read at once through NumPy."""
+
+from __future__ import annotations
+
+import json
+import struct
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from netrec.trace import tables
+from recorder.sources.tproxy import wire
+
+RECORD = np.dtype([(name, kind) for name, _, kind in wire.FIELDS])
+assert RECORD.itemsize == wire.RECORD.size
+# Frames are of records and texts that are bounded: a longer one means that the stream is out of step.
+FRAME_LIMIT = 64 << 20
+
+
+class WorkerStream:
+    """One worker's stream, taken apart: `feed` it bytes as they come, `take` the rows that are complete."""
+
+    def __init__(self, number: int, host: str, role: str, counted: Callable[[dict[str, int]], None]) -> None:
+        self.number = number
+        self._host = host
+        self._role = role
+        self._counted = counted
+        self._rest = bytearray()
+        self._texts: list[str] = [""]
+        self._batches: list[pa.RecordBatch] = []
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes. Raises `ValueError` when they are no frames."""
+        rest = self._rest
+        rest += data
+        at = 0
+        while len(rest) - at >= wire.FRAME.size:
+            kind, count, size = wire.FRAME.unpack_from(rest, at)
+            if size > FRAME_LIMIT:
+                raise ValueError("a worker's stream is out of step")
+            if len(rest) - at < wire.FRAME.size + size:
+                break
+            at += wire.FRAME.size
+            self._frame(kind, count, bytes(memoryview(rest)[at : at + size]))
+            at += size
+        del rest[:at]
+
+    def take(self) -> list[pa.RecordBatch]:
+        """The rows since the last call."""
+        batches, self._batches = self._batches, []
+        return batches
+
+    def _frame(self, kind: int, count: int, payload: bytes) -> None:
+        if kind == wire.SESSIONS:
+            self._batches.append(batch(np.frombuffer(payload, RECORD, count), self._texts, self._host, self._role))
+        elif kind == wire.TEXTS:
+            at = 4 * count
+            for length in struct.unpack_from(f"<{count}I", payload):
+                self._texts.append(payload[at : at + length].decode("utf-8", "replace"))
+                at += length
+        elif kind == wire.RESET:
+            self._texts = [""]
+        elif kind == wire.COUNTERS:
+            self._counted(json.loads(payload))
+
+
+def batch(records: np.ndarray[Any, Any], texts: Sequence[str], host: str, role: str) -> pa.RecordBatch:
+    """Flows rows of packed records. Wall-clock times come from the offset of the clocks now."""
+    rows = len(records)
+    offset = time.time_ns() - time.monotonic_ns()
+
+    def moment(name: str) -> pa.Array:
+        return pa.array((records[name] + offset) // 1000, pa.int64()).cast(pa.timestamp("us", tz="UTC"))
+
+    def known(name: str, least: int = 0) -> pa.Array:
+        values = records[name].astype(np.int64)
+        return pa.array(values, mask=values < least)
+
+    def text(name: str) -> pa.Array:
+        numbers, places = np.unique(records[name], return_inverse=True)
+        return _dictionary([texts[number] for number in numbers], places)
+
+    def code(name: str, values: Sequence[str]) -> pa.Array:
+        return _dictionary(list(values), records[name])
+
+    def constant(value: str) -> pa.Array:
+        return _dictionary([value], np.zeros(rows, np.int32))
+
+    columns = {
+        "start_time": moment("start"),
+        "end_time": moment("end"),
+        "flow_start_time": moment("flow_start"),
+        "flow_id": pa.array(records["flow_id"]),
+        "flow_end_reason": code("flow_end_reason", wire.END_REASONS),
+        "tcp_close": code("tcp_close", wire.CLOSES),
+        "transport": constant("tcp"),
+        "network_type": code("ipv6", ("ipv4", "ipv6")),
+        "client_address": text("client_address"),
+        "client_port": pa.array(records["client_port"].astype(np.int32)),
+        "server_address": text("server_address"),
+        "server_port": pa.array(records["server_port"].astype(np.int32)),
+        "role": constant(role),
+        "role_inferred": pa.array(np.zeros(rows, bool)),
+        "client_bytes": pa.array(records["client_bytes"]),
+        "server_bytes": pa.array(records["server_bytes"]),
+        "connect_latency_us": known("connect_latency"),
+        "server_name": text("server_name"),
+        "server_name_source": code("name_source", wire.NAME_SOURCES),
+        "tls_version": text("tls_version"),
+        "alpn": text("alpn"),
+        "http_method": text("http_method"),
+        "http_host": text("http_host"),
+        "http_path": text("http_path"),
+        "http_status": known("http_status"),
+        "time_to_first_byte_us": known("first_byte"),
+        "closed_by": code("closed_by", wire.SIDES),
+        "source": constant("tproxy"),
+        "host": constant(host),
+        "duplicate": pa.array(np.zeros(rows, bool)),
+    }
+    return tables.batch(tables.FLOWS, columns, rows)
+
+
+def _dictionary(values: list[str], places: np.ndarray[Any, Any]) -> pa.Array:
+    """A dictionary column; the empty text is null."""
+    numbers = places.astype(np.int32).reshape(-1)
+    if "" in values:
+        nothing = values.index("")
+        return pa.DictionaryArray.from_arrays(pa.array(numbers, mask=numbers == nothing), pa.array(values, pa.string()))
+    return pa.DictionaryArray.from_arrays(pa.array(numbers), pa.array(values, pa.string()))
