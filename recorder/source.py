@@ -111,6 +111,8 @@ class SourceSpecification:
 
     `tables` are those that it can fill. `can_run` looks at this host (no settings: in general; with settings:
     exactly this capture) and never raises. `create` makes the source; it may raise `CannotRecordError`.
+    `explain` is for sources that change something on the host: for `--dry-run`, all that they would put in place,
+    as text (it may raise as `create` does).
     """
 
     name: str
@@ -119,6 +121,7 @@ class SourceSpecification:
     can_run: Callable[[Mapping[str, Any]], Readiness]
     create: Callable[[CaptureContext], Source]
     settings: tuple[Setting, ...] = ()
+    explain: Callable[[Mapping[str, Any]], str] | None = None
 
 
 def discover() -> dict[str, SourceSpecification]:

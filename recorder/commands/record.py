@@ -91,6 +91,7 @@ def _command() -> click.Command:
             ["--config"], metavar="FILE", type=click.Path(path_type=Path), help="Read settings from this file."
         ),
         click.Option(["--config-dump"], is_flag=True, help="Show the settings in force and their origins; end."),
+        click.Option(["--dry-run"], is_flag=True, help="Show all that would be put in place; change nothing; end."),
     ]
     return RecordCommand(
         "record",
@@ -100,13 +101,13 @@ def _command() -> click.Command:
         "\b\n"
         "netrec record -o trace --duration 1h\n"
         "netrec analyze top-talkers trace\n\n"
-        "SIGHUP finishes the current files at once. Settings may also come from NETREC_* variables (NETREC_OUTPUT, ...) "
-        "and from the table [record] of a TOML file.",
+        "SIGHUP finishes the current files at once. Settings may also come from NETREC_* variables "
+        "(NETREC_OUTPUT, ...) and from the table [record] of a TOML file.",
         epilog="Sources: " + "; ".join(f"{one.name}: {one.summary}" for one in sources.values()),
     )
 
 
-def _record(config: Path | None, config_dump: bool, **given: Any) -> int:
+def _record(config: Path | None, config_dump: bool, dry_run: bool, **given: Any) -> int:
     sources = discover()
     settings, owner = _settings(sources.values())
     typed = {name: value for name, value in given.items() if value not in (None, ())}
@@ -117,6 +118,10 @@ def _record(config: Path | None, config_dump: bool, **given: Any) -> int:
     values = {name: one.value for name, one in resolved.items()}
     chosen = _chosen(values["source"])
     _refuse_strangers(typed, owner, chosen)
+    if dry_run:
+        for source in chosen:
+            click.echo(source.explain(values) if source.explain else f"# {source.name}: nothing outside this process")
+        return 0
     for source in chosen:
         readiness = source.can_run(values)
         if not readiness.ready:

@@ -80,6 +80,7 @@ SOURCE = SourceSpecification(
     tables=("flows",),
     can_run=can_run,
     create=_create,
+    explain=explain,
     settings=(
         Setting("interface", (), "Proxy TCP that comes in by this interface of a gateway.", str, "NAME", True),
         Setting("local", False, "Proxy the TCP connections that this host itself opens.", bool),

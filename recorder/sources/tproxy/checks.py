@@ -8,6 +8,7 @@ import os
 import re
 import resource
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -124,9 +125,9 @@ def _ways(expression: Any) -> tuple[str, ...]:
 def _versions(interfaces: tuple[str, ...]) -> tuple[int, ...]:
     """The IP versions that are forwarded from these interfaces (all when there are none)."""
     for name in interfaces:
-        if not Path("/sys/class/net", name).exists() and not Path("/proc/sys/net/ipv4/conf", name).exists():
-            known = ", ".join(sorted(path.name for path in Path("/proc/sys/net/ipv4/conf").iterdir()) or ["none"])
-            raise UsageError(f"there is no interface {name!r} here", f"there are {known}")
+        known = sorted(found for _, found in socket.if_nameindex())
+        if name not in known:
+            raise UsageError(f"there is no interface {name!r} here", f"there are {', '.join(known)}")
     versions = tuple(version for version in (4, 6) if _has(version) and all(_forwards(version, i) for i in interfaces))
     if not versions:
         raise CannotRecordError(
@@ -316,14 +317,14 @@ def _free_port(port: int) -> int:
 def _capacity(settings: Mapping[str, Any]) -> tuple[int, int, list[str]]:
     """Sessions at once in each worker, the descriptors that this takes, and what to say about it."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    wanted = int(settings.get("max_sessions") or 10000)
-    other = OTHER_DESCRIPTORS + 2 * PIPES
+    wanted, share = int(settings.get("max_sessions") or 10000), workers(settings)
     possible = (hard - other) // 2 if hard != resource.RLIM_INFINITY else wanted
+    # The kernel spreads sessions over the workers by chance: each may get more than its share.
     limit = max(1, min(wanted, possible))
     notes = []
-    if possible < wanted:
+    if possible * share < wanted:
         notes.append(
-            f"{wanted} sessions in one worker need {2 * wanted + other} descriptors, and the hard limit is {hard} "
-            f"(ulimit -Hn): {limit} at once in each, further ones pass by the proxy"
+            f"{wanted} sessions at once need {2 * wanted // share + other} descriptors in each worker, and the hard "
+            f"limit is {hard} (ulimit -Hn): with {possible * share} open, further ones pass by the proxy"
         )
     return limit, 2 * limit + other, notes
