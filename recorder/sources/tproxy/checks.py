@@ -317,6 +317,7 @@ def _free_port(port: int) -> int:
 def _capacity(settings: Mapping[str, Any]) -> tuple[int, int, list[str]]:
     """Sessions at once in each worker, the descriptors that this takes, and what to say about it."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    other = OTHER_DESCRIPTORS + 2 * PIPES
     wanted, share = int(settings.get("max_sessions") or 10000), workers(settings)
     possible = (hard - other) // 2 if hard != resource.RLIM_INFINITY else wanted
     # The kernel spreads sessions over the workers by chance: each may get more than its share.
