@@ -49,6 +49,7 @@ SOCKETS = np.dtype(
         ("inode", "u4"),
     ]
 )
+_WORDS = np.arange(SOCKETS.itemsize // 4)
 
 
 def tcp_sockets() -> np.ndarray:
@@ -94,13 +95,14 @@ def _messages(content: np.ndarray, size: int) -> np.ndarray:
         rows = content[:size].reshape(-1, length)[:, : SOCKETS.itemsize].copy().view(SOCKETS)[:, 0]
         if (rows["length"] == length).all():
             return rows
-    words = content[: size & ~3].view("u4")
+    lengths = memoryview(content[: size & ~3].data).cast("I")
     starts = []
-    position = 0
-    while position < size:
-        starts.append(position)
-        position += max((int(words[position >> 2]) + 3) & ~3, 16)
-    return content[np.array(starts)[:, None] + np.arange(SOCKETS.itemsize)].view(SOCKETS)[:, 0]
+    word, end = 0, len(lengths)
+    while word < end:
+        starts.append(word)
+        word += (lengths[word] + 3) >> 2 or end
+    words = content[: len(content) & ~3].view("u4")
+    return words[np.array(starts)[:, None] + _WORDS].view(SOCKETS)[:, 0]
 
 
 def _refuse(code: int) -> NoReturn:
