@@ -12,10 +12,13 @@ from recorder.sources.ebpf.recorder_source import EbpfSource, create
 
 
 class Recording:
-    """Records while the block runs; afterwards `rows` holds every row of the flows table, in order."""
+    """Records while the block runs; afterwards `rows` holds every row of the flows table, in order.
+
+    The ring is large: a test that makes its traffic does not poll meanwhile, and other traffic of the host goes on.
+    """
 
     def __init__(self, **settings: Any) -> None:
-        self.source: EbpfSource = create(CaptureContext("observer", "capture", settings))
+        self.source: EbpfSource = create(CaptureContext("observer", "capture", {"ring_size": 1 << 26} | settings))
         self.rows: list[dict[str, Any]] = []
         self.health = SourceHealth()
 

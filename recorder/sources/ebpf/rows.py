@@ -8,7 +8,11 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 
+# Not pyarrow.compute, nor the methods of Array that import it: describing its functions takes time and memory.
+from pyarrow._compute import call_function
+
 from netrec.trace import tables
+from netrec.trace.columns import booleans, constant, numbers, text, times
 from recorder.sources.ebpf import records as r
 from recorder.sources.ebpf.live import LiveFlows
 from recorder.sources.ebpf.owners import CgroupResolver
@@ -44,38 +48,38 @@ class RowMaker:
         closed = reason == "end"
         names = self._cgroup_columns(records)
         columns = {
-            "start_time": _times(new["since"], offset),
-            "end_time": _times(records["time"], offset),
-            "flow_start_time": _times(records["start"], offset, records["start"] == 0),
-            "flow_id": pa.array(new["flow_id"]),
+            "start_time": _utc(new["since"], offset),
+            "end_time": _utc(records["time"], offset),
+            "flow_start_time": _utc(records["start"], offset, records["start"] == 0),
+            "flow_id": numbers(new["flow_id"]),
             "flow_end_reason": constant(reason, count),
-            "tcp_close": codes(_closes(records), _TCP_CLOSE) if closed else None,
+            "tcp_close": text(_closes(records), _TCP_CLOSE) if closed else None,
             "transport": constant("tcp", count),
-            "network_type": codes(np.where(_is_ipv4(records["local"]), 0, 1), _NETWORK_TYPES),
-            "client_address": codes(np.where(client, local, remote), addresses),
+            "network_type": text(np.where(_is_ipv4(records["local"]), 0, 1), _NETWORK_TYPES),
+            "client_address": text(np.where(client, local, remote), addresses),
             "client_port": _ports(np.where(client, records["local_port"], records["remote_port"])),
-            "server_address": codes(np.where(client, remote, local), addresses),
+            "server_address": text(np.where(client, remote, local), addresses),
             "server_port": _ports(np.where(client, records["remote_port"], records["local_port"])),
-            "role": codes(np.where(client, 0, 1), ["client", "server"]),
-            "role_inferred": pa.array(records["flags"] & r.FLAG_ROLE_INFERRED != 0),
-            "client_bytes": pa.array(np.where(client, new["sent"], new["received"])),
-            "server_bytes": pa.array(np.where(client, new["received"], new["sent"])),
-            "client_packets": pa.array(np.where(client, new["segments_out"], new["segments_in"])),
-            "server_packets": pa.array(np.where(client, new["segments_in"], new["segments_out"])),
-            "client_retransmits": _integers(new["retransmits"], server),
-            "server_retransmits": _integers(new["retransmits"], client),
-            "connect_latency_us": _integers(latency, ~has_latency),
-            "rtt_us": _integers(records["srtt"] >> 3, records["srtt"] == 0),
-            "rtt_min_us": _integers(rtt_min, (rtt_min == _NO_RTT) | (rtt_min == 0)),
-            "process_pid": pa.array(records["pid"].astype(np.int32), mask=records["pid"] == 0),
+            "role": text(np.where(client, 0, 1), ["client", "server"]),
+            "role_inferred": booleans(records["flags"] & r.FLAG_ROLE_INFERRED != 0),
+            "client_bytes": numbers(np.where(client, new["sent"], new["received"])),
+            "server_bytes": numbers(np.where(client, new["received"], new["sent"])),
+            "client_packets": numbers(np.where(client, new["segments_out"], new["segments_in"])),
+            "server_packets": numbers(np.where(client, new["segments_in"], new["segments_out"])),
+            "client_retransmits": numbers(new["retransmits"], server),
+            "server_retransmits": numbers(new["retransmits"], client),
+            "connect_latency_us": numbers(latency, ~has_latency),
+            "rtt_us": numbers(records["srtt"] >> 3, records["srtt"] == 0),
+            "rtt_min_us": numbers(rtt_min, (rtt_min == _NO_RTT) | (rtt_min == 0)),
+            "process_pid": numbers(records["pid"], records["pid"] == 0, pa.int32()),
             "process_name": _command_names(records),
-            "process_uid": _integers(records["uid"], records["pid"] == 0),
-            "cgroup_id": _integers(records["cgroup"], records["cgroup"] == 0),
-            "netns": _integers(records["netns"]),
-            "process_source": codes(records["owner_source"], r.OWNER_SOURCES),
+            "process_uid": numbers(records["uid"], records["pid"] == 0),
+            "cgroup_id": numbers(records["cgroup"], records["cgroup"] == 0),
+            "netns": numbers(records["netns"]),
+            "process_source": text(records["owner_source"], r.OWNER_SOURCES),
             "source": constant("ebpf", count),
             "host": constant(self._host, count),
-            "duplicate": pa.array(duplicate),
+            "duplicate": booleans(duplicate),
             **names,
         }
         self.last_flow_id = new["flow_id"]
@@ -86,11 +90,8 @@ class RowMaker:
         """Codes of the local and of the remote addresses, and the texts that the codes stand for."""
         count = len(records)
         both = np.concatenate([records["local"], records["remote"]])
-        encoded = pa.FixedSizeBinaryArray.from_buffers(
-            pa.binary(16), 2 * count, [None, pa.py_buffer(np.ascontiguousarray(both))]
-        ).dictionary_encode()
-        indices = encoded.indices.to_numpy()
-        texts = [self._address_text(raw) for raw in encoded.dictionary.to_pylist()]
+        indices, distinct = _encoded(both)
+        texts = [self._address_text(raw) for raw in distinct]
         return indices[:count], indices[count:], texts
 
     def _address_text(self, raw: bytes) -> str:
@@ -131,14 +132,19 @@ def _closes(records: np.ndarray) -> np.ndarray:
 
 
 def _command_names(records: np.ndarray) -> pa.Array:
-    raw = pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(16), len(records), [None, pa.py_buffer(np.ascontiguousarray(records["comm"]))]
-    ).dictionary_encode()
+    indices, distinct = _encoded(records["comm"])
     # Whatever bytes a process chose for its name must become valid text.
-    texts = [name.split(b"\0", 1)[0].decode("utf-8", "backslashreplace") for name in raw.dictionary.to_pylist()]
-    return pa.DictionaryArray.from_arrays(
-        pa.array(raw.indices.to_numpy(), mask=records["pid"] == 0), pa.array(texts, pa.string())
+    texts = [name.split(b"\0", 1)[0].decode("utf-8", "backslashreplace") for name in distinct]
+    return text(indices, texts, records["pid"] == 0)
+
+
+def _encoded(values: np.ndarray) -> tuple[np.ndarray, list[bytes]]:
+    """A code per row (int32) and the distinct 16-byte values that the codes stand for."""
+    buffers = [None, pa.py_buffer(np.ascontiguousarray(values))]
+    encoded = call_function(
+        "dictionary_encode", [pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(values), buffers)]
     )
+    return np.frombuffer(encoded.indices.buffers()[1], np.int32, len(values)), encoded.dictionary.to_pylist()
 
 
 def _is_ipv4(addresses: np.ndarray) -> np.ndarray:
@@ -146,34 +152,19 @@ def _is_ipv4(addresses: np.ndarray) -> np.ndarray:
     return (words[:, 0] == 0) & (words[:, 1] == 0) & (words[:, 2] == np.frombuffer(b"\0\0\xff\xff", np.uint32)[0])
 
 
-def _times(nanoseconds: np.ndarray, offset: int, mask: np.ndarray | None = None) -> pa.Array:
-    microseconds = (nanoseconds.astype(np.int64) + offset) // 1000
-    return pa.array(microseconds, mask=mask).cast(pa.timestamp("us", tz="UTC"))
-
-
-def _integers(values: np.ndarray, null: np.ndarray | None = None) -> pa.Array:
-    return pa.array(values.astype(np.int64), mask=null)
+def _utc(nanoseconds: np.ndarray, offset: int, null: np.ndarray | None = None) -> pa.Array:
+    return times((nanoseconds.astype(np.int64) + offset) // 1000, null)
 
 
 def _ports(values: np.ndarray) -> pa.Array:
-    return pa.array(values.astype(np.int32))
+    return numbers(values, kind=pa.int32())
 
 
 def _chosen(texts: list[str | None], inverse: np.ndarray) -> pa.Array | None:
     """A text column from one text per group and each row's group; None when no group has one."""
     if not any(texts):
         return None
-    known = sorted({text for text in texts if text})
-    place = {text: index for index, text in enumerate(known)}
-    code = np.array([place[text] if text else -1 for text in texts], np.int32)[inverse]
-    return pa.DictionaryArray.from_arrays(pa.array(code, mask=code < 0), pa.array(known, pa.string()))
-
-
-def constant(text: str, rows: int) -> pa.Array:
-    """A text column with one value."""
-    return codes(np.zeros(rows, np.int32), [text])
-
-
-def codes(indices: np.ndarray, texts: list[str]) -> pa.Array:
-    """A text column from codes into `texts`."""
-    return pa.DictionaryArray.from_arrays(pa.array(indices.astype(np.int32)), pa.array(texts, pa.string()))
+    known = sorted({name for name in texts if name})
+    place = {name: index for index, name in enumerate(known)}
+    code = np.array([place[name] if name else -1 for name in texts], np.int32)[inverse]
+    return text(code, known, code < 0)

@@ -1,0 +1,57 @@
+"""NumPy arrays -> Arrow columns, from their buffers.
+
+`pyarrow.array` and the methods of Array import pandas and pyarrow.compute on their first call where those are
+installed: a second and tens of megabytes that a recorder must not pay. Nothing here does.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from netrec.trace.fields import TIME
+
+_NUMPY = {pa.int32(): np.int32, pa.int64(): np.int64, pa.float64(): np.float64}
+
+
+def _validity(null: np.ndarray | None) -> pa.Buffer | None:
+    """Arrow's bitmap of what is not null; None when nothing is."""
+    if null is None or not null.any():
+        return None
+    return pa.py_buffer(np.packbits(~null, bitorder="little"))
+
+
+def numbers(values: np.ndarray, null: np.ndarray | None = None, kind: pa.DataType | None = None) -> pa.Array:
+    """Integers or floats as the Arrow type `kind` (default int64); null where the mask `null` is true; shape (n,)."""
+    target = kind or pa.int64()
+    data = np.ascontiguousarray(values, _NUMPY[target])
+    return pa.Array.from_buffers(target, len(data), [_validity(null), pa.py_buffer(data)])
+
+
+def times(microseconds: np.ndarray, null: np.ndarray | None = None) -> pa.Array:
+    """Microseconds since 1970 (UTC) as timestamps; null where the mask is true; shape (n,)."""
+    data = np.ascontiguousarray(microseconds, np.int64)
+    return pa.Array.from_buffers(TIME, len(data), [_validity(null), pa.py_buffer(data)])
+
+
+def booleans(values: np.ndarray) -> pa.Array:
+    """Booleans; shape (n,)."""
+    bits = pa.py_buffer(np.packbits(values, bitorder="little"))
+    return pa.Array.from_buffers(pa.bool_(), len(values), [None, bits])
+
+
+def text(codes: np.ndarray, texts: list[str], null: np.ndarray | None = None) -> pa.DictionaryArray:
+    """Text from a code per row into `texts`; null where the mask is true; shape (n,)."""
+    indices = numbers(codes, null, pa.int32())
+    return pa.DictionaryArray.from_arrays(indices, _strings(texts))
+
+
+def _strings(texts: list[str]) -> pa.StringArray:
+    encoded = [one.encode() for one in texts]
+    ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
+    return pa.StringArray.from_buffers(len(texts), pa.py_buffer(ends), pa.py_buffer(b"".join(encoded)))
+
+
+def constant(value: str, rows: int) -> pa.DictionaryArray:
+    """The same text in every row."""
+    return text(np.zeros(rows, np.int32), [value])
