@@ -19,9 +19,7 @@ _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}"
 _REQUEST = re.compile(rb"(?:\r?\n)*(" + _TOKEN + rb") ([\x21-\x7e\x80-\xff]+) HTTP/1\.[0-9]\r?\n")
 _HOST = re.compile(rb"\nhost:[ \t]*([^\r\n]*)\r?\n", re.IGNORECASE)
 _HEAD_END = re.compile(rb"\n\r?\n")
-_START = re.compile(
-    rb"(?:\r?\n)*[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}(?: [\x21-\x7e\x80-\xff]*(?: [HTP/1.0-9]{0,8}\r?)?)?\Z"
-)
+_START = re.compile(rb"(?:\r?\n)*(?:\r|" + _TOKEN + rb"(?: [\x21-\x7e\x80-\xff]*(?: [HTP/1.0-9]{0,8}\r?)?)?)?\Z")
 _STATUS = re.compile(rb"HTTP/1\.[0-9] ([1-5][0-9][0-9])[ \r\n]")
 _AUTHORITY = re.compile(r"(?:[^/@]*@)?(\[[0-9A-Fa-f:.]+\]|[^/:@]*)(?::[0-9]*)?\Z")
 
@@ -35,11 +33,6 @@ class Request(NamedTuple):
 
 
 NOTHING = Request("", "", "")
-
-
-def looks_like_http(data: bytes) -> bool:
-    """Whether the first bytes (at least one) can be the start of a request line."""
-    return _REQUEST.match(data) is not None or _START.match(data[:LIMIT]) is not None
 
 
 def parse_request(data: bytes, keep_query: bool = False) -> Request | None:
