@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,36 +31,39 @@ def churn(pairs: int, connections: int) -> dict[str, Any]:
     return json.loads(measure([build(), str(pairs), str(connections), str(PAYLOAD), str(PAYLOAD)]).output)
 
 
+@dataclass(frozen=True)
 class Watcher:
-    """A recorder that runs beside the load: its name, its command line, and how it says that it is recording."""
+    """A recorder that runs beside the load: its command line, and the text by which it says that it is recording."""
 
-    def __init__(self, name: str, command: list[str], says: str) -> None:
-        self.name, self.command, self.says = name, command, says
+    name: str
+    command: Sequence[str]
+    says: str
 
     def start(self) -> Background:
         return Background(self.command, lambda running: self.says in running.text())
 
 
 def netrec(trace: Path, *options: str) -> Watcher:
-    """`netrec record` into a folder, its progress as JSON lines."""
-    return Watcher(
-        "netrec",
-        [NETREC, "record", "--source", "ebpf", "-o", str(trace), "--duration", "10m", "--json", *options],
-        '{"',
-    )
+    """`netrec record` into a folder, its progress as JSON lines; the first comes when it records."""
+    command = [NETREC, "record", "--source", "ebpf", "-o", str(trace), "--duration", "10m", "--json", *options]
+    return Watcher("netrec", command, '{"')
 
 
 def watchers(folder: Path) -> tuple[list[Watcher], list[str]]:
     """netrec and every peer that is installed, and a note for each that is missing."""
     found, notes = [netrec(folder / "trace")], []
     (folder / "nfpcapd").mkdir(exist_ok=True)
-    for name, arguments, says in (
-        ("tcplife", [], "PID"),
-        ("tcpdump", ["-i", "lo", "-s", "96", "-w", str(folder / "tcpdump.pcap"), "tcp"], "listening on"),
-        ("nfpcapd", ["-i", "lo", "-w", str(folder / "nfpcapd"), "tcp"], "Startup"),
+    # tcplife finds its tracepoint through tracefs: mounted for it alone where the host has none. Its output goes to a
+    # file, as that of the others does.
+    with_tracefs = "mountpoint -q /sys/kernel/tracing || mount -t tracefs tracefs /sys/kernel/tracing; exec stdbuf -oL "
+    for name, command, says in (
+        ("tcplife", ["unshare", "--mount", "sh", "-c", with_tracefs + "tcplife"], "PID"),
+        ("tcpdump", ["tcpdump", "-i", "lo", "-s", "96", "-w", str(folder / "tcpdump.pcap"), "tcp"], "listening on"),
+        ("nfpcapd", ["nfpcapd", "-i", "lo", "-w", str(folder / "nfpcapd"), "tcp"], "Startup"),
     ):
         try:
-            found.append(Watcher(name, [peer(name), *arguments], says))
+            peer(name)
+            found.append(Watcher(name, command, says))
         except PeerMissing as missing:
             notes.append(str(missing))
     return found, notes

@@ -159,7 +159,7 @@ class Background:
         )
 
     def resident(self) -> int:
-        """Bytes resident now, in it and its descendants."""
+        """Bytes resident now, in it and its descendants; a page that they share counts once (PSS)."""
         return sum(_resident(pid) for pid in _family(self.process.pid))
 
     def stop(self, timeout: float = 60) -> Measure:
@@ -187,9 +187,10 @@ def _family(pid: int) -> Iterator[int]:
 
 def _resident(pid: int) -> int:
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError):
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:  # it has ended
         return 0
+    return next((int(line.split()[1]) * 1024 for line in rollup.splitlines() if line.startswith("Pss:")), 0)
 
 
 def in_turns(ways: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
