@@ -15,4 +15,10 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "verify": ("analyze.commands.verify", "command", "Check every file of a trace whole."),
 }
 
-ANALYSES: dict[str, tuple[str, str, str]] = {}
+ANALYSES: dict[str, tuple[str, str, str]] = {
+    "compare": (
+        "analyze.commands.compare",
+        "command",
+        "Is this capture worse than that one, where, and how sure is that?",
+    ),
+}

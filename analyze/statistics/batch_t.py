@@ -73,7 +73,8 @@ def autocorrelation_time(series: ArrayLike) -> float:
 
 def batch_edges(buckets: int, batches: int = BATCHES) -> NDArray[np.int64]:
     """Bucket indexes (batches + 1 of them) that cut `buckets` into contiguous batches of nearly equal length."""
-    return np.linspace(0, buckets, batches + 1).round().astype(np.int64)
+    # Bucket b is in batch b * batches // buckets: the rule that SQL applies, too.
+    return -(-np.arange(batches + 1, dtype=np.int64) * buckets // batches)
 
 
 def batch_means(series: ArrayLike, batches: int = BATCHES) -> NDArray[np.float64]:

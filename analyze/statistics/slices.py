@@ -52,12 +52,11 @@ def prefilter(table: pl.DataFrame, minimum_total: int = MINIMUM_TOTAL, most: int
     return table.filter(together >= minimum_total).sort(together, descending=True, maintain_order=True).head(most)
 
 
-def rank(table: pl.DataFrame, buckets: pl.DataFrame | None = None, *, seed: int = 0) -> pl.DataFrame:
-    """Ranked slices that explain the symptom.
+def rank(table: pl.DataFrame) -> pl.DataFrame:
+    """Ranked slices that explain the symptom, not yet confirmed (see `confirm`).
 
     `table`: columns dimension, value, bad, total (the incident window) and baseline_bad, baseline_total. The
-    whole traffic of the window is the row with dimension "" (the empty string). `buckets`, when given: columns
-    dimension, value, bucket, bad, total in the incident window, with the same empty row, for the resampling.
+    whole traffic of the window is the row with dimension "" (the empty string).
 
     Returns the survivors with support (share of the window's flows), risk_ratio, low, high, q_value and
     share_of_change (of the excess over the baseline's rate), the best first.
@@ -80,8 +79,6 @@ def rank(table: pl.DataFrame, buckets: pl.DataFrame | None = None, *, seed: int 
         # What was as bad before explains no change.
         & (pl.col("share_of_change") > 0)
     )  # fmt: skip
-    if buckets is not None and not survivors.is_empty():
-        survivors = survivors.filter(_confirmed(survivors, buckets, seed))
     # The slice that holds the change and little else: its share of it, discounted by how far it reaches.
     score = pl.col("share_of_change").clip(0, 1) * (1 - 1 / pl.col("risk_ratio")) * (1 - pl.col("support"))
     return survivors.with_columns(score=score).sort(
@@ -121,18 +118,22 @@ def _measure(
     )
 
 
-def _confirmed(survivors: pl.DataFrame, buckets: pl.DataFrame, seed: int) -> pl.Series:
-    """Whether each slice's risk ratio stays above 1 in 95% of the resamples of the time buckets."""
+def confirm(ranked: pl.DataFrame, buckets: pl.DataFrame, *, seed: int = 0) -> pl.DataFrame:
+    """The slices whose risk ratio stays above 1 in 95% of the resamples of the time buckets, in the same order.
+
+    `buckets`: columns dimension, value, bucket, bad, total in the incident window, with the row of the whole
+    traffic (dimension "") for every bucket. Fewer than four buckets cannot be resampled: nothing is confirmed.
+    """
     index = sorted(buckets["bucket"].unique().to_list())
-    if len(index) < 4:
-        return pl.Series([True] * survivors.height)
+    if len(index) < 4 or ranked.is_empty():
+        return ranked.head(0)
     position = {bucket: number for number, bucket in enumerate(index)}
     grouped = {(key[0], key[1]): part for key, part in buckets.group_by("dimension", "value")}
     whole_bad, whole_total = _dense(next(part for key, part in grouped.items() if key[0] == ""), position)
     draws = np.random.default_rng(seed).integers(0, len(index), size=(RESAMPLES, len(index)))
     every_bad, every_total = whole_bad[draws].sum(axis=1), whole_total[draws].sum(axis=1)
     kept = []
-    for dimension, value in survivors.select("dimension", "value").iter_rows():
+    for dimension, value in ranked.select("dimension", "value").iter_rows():
         part = grouped.get((dimension, value))
         if part is None:
             kept.append(False)
@@ -142,7 +143,7 @@ def _confirmed(survivors: pl.DataFrame, buckets: pl.DataFrame, seed: int) -> pl.
         inside = (inside_bad + 0.5) / np.maximum(inside_total, 1.0)
         outside = (every_bad - inside_bad + 0.5) / np.maximum(every_total - inside_total, 1.0)
         kept.append(bool(np.quantile(inside / outside, SIGNIFICANT) > 1.0))
-    return pl.Series(kept)
+    return ranked.filter(pl.Series(kept))
 
 
 def _dense(part: pl.DataFrame, position: dict[object, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

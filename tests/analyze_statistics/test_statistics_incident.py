@@ -124,9 +124,11 @@ def test_planted_slice_comes_first_and_noise_has_none() -> None:
     first, noise = 0, 0
     for seed in range(20):
         generator = np.random.default_rng(seed)
-        ranked = slices.rank(*traffic(generator, 3.0))
+        table, buckets = traffic(generator, 3.0)
+        ranked = slices.confirm(slices.rank(table), buckets)
         first += ranked.height > 0 and ranked["value"][0] == "s7"
-        noise += slices.rank(*traffic(generator, 1.0)).height > 0
+        table, buckets = traffic(generator, 1.0)
+        noise += slices.confirm(slices.rank(table), buckets).height > 0
     assert first >= 19
     assert noise <= 2
 

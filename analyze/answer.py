@@ -1,0 +1,123 @@
+"""The answer of an analysis that says more than one table: a sentence, what it rests on, and sections of rows.
+
+`write` renders it in the format that was asked for: a page of text for the terminal, Markdown for a pull request,
+one JSON document for a pipeline (`document`); the formats that hold rows only (ndjson, csv, parquet) get the
+first section.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from analyze import render
+from analyze.result import Column
+from netrec.text import printable
+
+if TYPE_CHECKING:
+    from analyze.options import Session
+    from analyze.scan import Scan
+
+
+@dataclass(frozen=True)
+class Section:
+    """A titled table. `columns` give the units; `empty` is the sentence that stands for no rows.
+
+    `display`, when given, is what people are shown instead: fewer columns, values as text.
+    """
+
+    name: str
+    title: str
+    frame: pl.DataFrame
+    columns: Sequence[Column] = ()
+    empty: str = ""
+    display: pl.DataFrame | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command found. `code` is the exit code; `document` the JSON object (sections are added to it)."""
+
+    name: str
+    sentence: str
+    code: int
+    notes: Sequence[str] = ()
+    sections: Sequence[Section] = ()
+    document: dict[str, Any] = field(default_factory=dict)
+
+
+def write(answer: Answer, session: Session, scan: Scan) -> int:
+    """Write the answer to stdout or `-o FILE`; returns its exit code."""
+    if session.format in {"ndjson", "csv", "parquet"}:
+        session.write(_result(answer.sections[0], session, scan), scan)
+        session.say(answer.sentence)
+        return answer.code
+    with render.opened(session.output, session.format) as stream:
+        if session.format == "json":
+            stream.write(json.dumps(as_document(answer), indent=1) + "\n")
+        else:
+            stream.write(as_text(answer, session, scan))
+    return answer.code
+
+
+def as_document(answer: Answer) -> dict[str, Any]:
+    """The whole answer as plain data; times are ISO 8601, missing numbers null."""
+    sections = {section.name: [_plain(row) for row in section.frame.to_dicts()] for section in answer.sections}
+    return {
+        "analysis": answer.name,
+        "sentence": answer.sentence,
+        "exit_code": answer.code,
+        "notes": list(answer.notes),
+        **_plain(answer.document),
+        **sections,
+    }
+
+
+def as_text(answer: Answer, session: Session, scan: Scan) -> str:
+    """The page for a terminal, or Markdown."""
+    markdown = session.format == "markdown"
+    stream = io.StringIO()
+    stream.write(f"**{_markdown(answer.sentence)}**\n" if markdown else f"{printable(answer.sentence)}\n")
+    for note in answer.notes:
+        stream.write(f"\n- {_markdown(note)}\n" if markdown else f"  {printable(note)}\n")
+    for section in answer.sections:
+        stream.write(f"\n### {section.title}\n\n" if markdown else f"\n{section.title}\n")
+        if section.frame.is_empty():
+            stream.write((section.empty or "none") + "\n")
+            continue
+        table = io.StringIO()
+        render.write(_result(section, session, scan, for_people=True), session.format, table, session.zone)
+        # What a single table says of its rows and window, the answer has said for all of them.
+        lines = table.getvalue().rstrip("\n").split("\n")
+        stream.write("\n".join(lines[:-2] if markdown else lines[:-1]) + "\n")
+    return stream.getvalue()
+
+
+def _result(section: Section, session: Session, scan: Scan, for_people: bool = False) -> Any:
+    shown = section.display if for_people and section.display is not None else section.frame
+    frame = shown.with_columns(pl.col(pl.Float64).fill_nan(None))
+    return session.result(scan, frame.to_arrow(), section.columns, section.name)
+
+
+def _markdown(text: str) -> str:
+    from analyze.render.markdown import _escape
+
+    return _escape(printable(text))
+
+
+def _plain(value: Any) -> Any:
+    from datetime import datetime
+
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else value

@@ -1,0 +1,9 @@
+"""`netrec analyze compare`: did it get worse, by how much, where; could this comparison have seen it?
+
+    windows.py   the two windows that are compared, from folders or from times
+    measure.py   SQL: one window -> small frames (buckets, counts by stratum, histograms)
+    explain.py   SQL: where a change comes from, new and vanished edges
+    document.py  the outcome as an `analyze.answer.Answer`, as documented JSON and as JUnit XML
+
+The statistics are `analyze.statistics.assessment` and what it rests on.
+"""

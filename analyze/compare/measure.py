@@ -1,0 +1,212 @@
+"""One window of traffic -> the small frames that a comparison rests on. The heavy part, and all of it is SQL.
+
+The window is cut into time buckets (about 240, at least a second long) and eight batches of them. Rows go into a
+narrow temporary table once; every count and histogram is an aggregate of that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from analyze.statistics.batch_t import BATCHES
+from analyze.statistics.quality import CaptureQuality
+from analyze.statistics.quantiles import bin_sql
+
+if TYPE_CHECKING:
+    from analyze.scan import Scan
+
+BUCKETS = 240
+MOST_STRATA = 60
+# Row-wise measures: name -> SQL over the columns of `flow`.
+OPENED = "coalesce(flow_start_time >= start_time, false)"
+HISTOGRAMS = {
+    # The handshake is the flow's, not each interval's.
+    "connect_latency": f"case when {OPENED} then connect_latency_us end",
+    "rtt": "rtt_us",
+    "rtt_min": "rtt_min_us",
+    "queueing": "greatest(rtt_us - rtt_min_us, 0)",
+}
+FAILED = "tcp_close = 'connect_failed'"
+COUNTS = {
+    "flows": f"{OPENED}::INTEGER * coalesce(sampling_interval, 1)",
+    "bytes": "bytes",
+    "packets": "packets",
+    "retransmits": "retransmits",
+    "connects": f"(transport = 'tcp' and ({OPENED} or {FAILED}))::INTEGER",
+    "connect_failures": f"coalesce({FAILED}, false)::INTEGER",
+    "closed": "coalesce(tcp_close is not null and tcp_close <> 'connect_failed', false)::INTEGER",
+    "resets": "coalesce(tcp_close in ('rst_sent', 'rst_received'), false)::INTEGER",
+}
+KEYS = ("server_port", "server_name", "role", "client_address", "server_address")
+
+
+@dataclass(frozen=True)
+class Window:
+    """One side's extent: microseconds since 1970, UTC, [start, end)."""
+
+    start: int
+    end: int
+
+    @property
+    def seconds(self) -> float:
+        """Length of the window."""
+        return (self.end - self.start) / 1e6
+
+    @property
+    def buckets(self) -> int:
+        """Time buckets that it is cut into: 240, fewer when they would be shorter than a second."""
+        return max(1, min(BUCKETS, int(self.seconds)))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One side.
+
+    `buckets`: bucket, the sums of `COUNTS`, and the mean logarithm of each histogram's values (`log_rtt`, ...).
+    `counts`: batch, stratum and the sums of `COUNTS`. `histograms`: histogram, batch, stratum, bin, count.
+    """
+
+    window: Window
+    rows: int
+    buckets: pl.DataFrame
+    counts: pl.DataFrame
+    histograms: pl.DataFrame
+    quality: CaptureQuality
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A first look at one side: its window, and every combination of `KEYS` with its number of rows (`count`)."""
+
+    window: Window
+    combinations: pl.DataFrame
+    sampling: frozenset[int]
+
+
+def outline(scan: Scan) -> Outline | None:
+    """The first pass over a side; None without a row in its window."""
+    found = frame(
+        scan,
+        f"select {', '.join(KEYS)}, count(*) as count, "
+        "epoch_us(min(end_time)) as first, epoch_us(max(end_time)) as last, "
+        "min(coalesce(sampling_interval, 1))::BIGINT as least, max(coalesce(sampling_interval, 1))::BIGINT as most "
+        "from flow group by all",
+    )
+    if found.is_empty():
+        return None
+    start, end = int(found["first"].min()), int(found["last"].max())  # type: ignore[arg-type]
+    since, until = scan.window.since, scan.window.until
+    # The window that was asked for counts as recorded up to a second from its first and last row.
+    first = max(int(since.timestamp() * 1e6), start - 1_000_000) if since else start
+    last = min(int(until.timestamp() * 1e6), end + 1_000_000) if until else end + 1
+    sampling = frozenset(found["least"].to_list()) | frozenset(found["most"].to_list())
+    return Outline(Window(first, max(last, first + 1)), found.select(*KEYS, "count"), sampling)
+
+
+def name_strata(*sides: pl.DataFrame) -> list[pl.DataFrame]:
+    """For each side's combinations their `stratum`: service x peer group x direction, the rarest under `(other)`."""
+    peer = pl.when(pl.col("role") == "server").then("client_address").otherwise("server_address")
+    group = (
+        pl.when(peer.str.contains(":", literal=True))
+        .then(peer.str.split(":").list.head(3).list.join(":"))
+        .otherwise(peer.str.split(".").list.head(3).list.join("."))
+    )
+    service = pl.coalesce(pl.col("server_name"), pl.col("server_port").cast(pl.String), pl.lit("*"))
+    named = [
+        side.with_columns(
+            stratum=pl.concat_str(service, group.fill_null("?"), pl.col("role").fill_null("?"), separator=" | ")
+        )
+        for side in sides
+    ]
+    sizes = pl.concat(named).group_by("stratum").agg(pl.col("count").sum()).sort("count", "stratum", descending=True)
+    kept = sizes["stratum"].head(MOST_STRATA).to_list()
+    return [
+        side.with_columns(stratum=pl.when(pl.col("stratum").is_in(kept)).then("stratum").otherwise(pl.lit("(other)")))
+        for side in named
+    ]
+
+
+def measure(scan: Scan, outline: Outline, strata: pl.DataFrame, quality: CaptureQuality) -> Measured:
+    """Measure one side; `strata` is this side's frame of `name_strata`."""
+    window = outline.window
+    connection = scan.connection
+    names = strata["stratum"].unique().sort()
+    numbered = strata.join(pl.DataFrame({"stratum": names, "number": range(len(names))}), on="stratum")
+    connection.register("stratum_of", numbered.select(*KEYS, "number").to_arrow())
+    bucket = f"((epoch_us(end_time) - {window.start}) * {window.buckets} // {window.end - window.start})"
+    bins = ", ".join(
+        f"case when ({sql}) is not null then {bin_sql(f'({sql})')} end as bin_{name}"
+        for name, sql in HISTOGRAMS.items()
+    )
+    counts = ", ".join(f"({sql})::BIGINT as {name}" for name, sql in COUNTS.items())
+    match = " and ".join(f"flow.{key} is not distinct from stratum_of.{key}" for key in KEYS)
+    connection.execute(
+        f"create or replace temp table measured as select least(greatest({bucket}, 0), {window.buckets - 1})::SMALLINT "
+        f"as bucket, number::SMALLINT as stratum, {counts}, {bins} from flow join stratum_of on {match}"
+    )
+    try:
+        sums = ", ".join(f"sum({name})::BIGINT as {name}" for name in COUNTS)
+        logs = ", ".join(f"avg(bin_{name}) filter (bin_{name} > -100000) as log_{name}" for name in HISTOGRAMS)
+        batch = f"(bucket * {BATCHES} // {window.buckets})::INTEGER"
+        buckets = frame(scan, f"select bucket::INTEGER as bucket, {sums}, {logs} from measured group by 1 order by 1")
+        counted = frame(
+            scan, f"select {batch} as batch, stratum::INTEGER as number, {sums} from measured group by 1, 2"
+        )
+        parts = [
+            frame(
+                scan,
+                f"select '{name}' as histogram, {batch} as batch, stratum::INTEGER as number, bin_{name} as bin, "
+                f"count(*) as count from measured where bin_{name} is not null group by 2, 3, 4",
+            )
+            for name in HISTOGRAMS
+        ]
+    finally:
+        connection.execute("drop table measured")
+        connection.unregister("stratum_of")
+    lookup = pl.DataFrame({"number": range(len(names)), "stratum": names}, schema_overrides={"number": pl.Int32})
+    return Measured(
+        window,
+        int(strata["count"].sum()),
+        _every_bucket(buckets, window.buckets),
+        counted.join(lookup, on="number").drop("number"),
+        pl.concat(parts).join(lookup, on="number").drop("number"),
+        quality,
+    )
+
+
+def quality_of(scan: Scan, sampling: frozenset[int]) -> CaptureQuality:
+    """What this window's captures say of themselves, from footers and the health table."""
+    footers = [file.footer for file in scan.files.get("flows", [])]
+    seen: int | None = None
+    lost = gaps = 0
+    if scan.has("health"):
+        row = scan.fetch(
+            "select sum(events_seen) filter (kind <> 'gap')::BIGINT, "
+            "coalesce(sum(events_lost) filter (kind <> 'gap'), 0)::BIGINT, "
+            "count(*) filter (kind = 'gap') from health"
+        )[0]
+        seen, lost, gaps = row[0], row[1], row[2]
+    return CaptureQuality(
+        filters=frozenset(footer.text("filter") for footer in footers),
+        sources=frozenset(footer.text("source") for footer in footers),
+        sampling=sampling,
+        events_seen=seen,
+        events_lost=lost,
+        gaps=gaps,
+    )
+
+
+def _every_bucket(buckets: pl.DataFrame, number: int) -> pl.DataFrame:
+    """Buckets without a row are there too: no traffic is zero traffic, and no latency at all."""
+    whole = pl.DataFrame({"bucket": range(number)}, schema={"bucket": pl.Int32})
+    return whole.join(buckets, on="bucket", how="left").with_columns(pl.col(list(COUNTS)).fill_null(0)).sort("bucket")
+
+
+def frame(scan: Scan, sql: str, parameters: dict[str, Any] | None = None) -> pl.DataFrame:
+    """A small SELECT's rows as a frame; text columns are plain strings."""
+    found = pl.from_arrow(scan.query(sql, parameters).arrow())
+    assert isinstance(found, pl.DataFrame)
+    return found.with_columns(pl.col(pl.Categorical).cast(pl.String))

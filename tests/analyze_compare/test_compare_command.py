@@ -1,0 +1,185 @@
+"""`netrec analyze compare` from end to end: verdicts, where a change comes from, refusals, and its machine forms."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from netrec.cli import main
+from tests.support.analysis_traces import later, write_trace
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as exit:
+        main(["analyze", "compare", *arguments])
+    captured = capsys.readouterr()
+    return int(exit.value.code or 0), captured.out, captured.err
+
+
+def slow_database(columns: dict[str, np.ndarray], generator: np.random.Generator) -> None:
+    hit = columns["server_port"] == 5432
+    columns["connect_latency_us"][hit] = columns["connect_latency_us"][hit] * 2 + 1000
+
+
+@pytest.fixture(scope="module")
+def traces(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("compare")
+    made = {
+        "before": write_trace(folder / "before"),
+        "after": write_trace(folder / "after", start=later(60)),
+        "slow": write_trace(folder / "slow", start=later(60), change=slow_database),
+        "one": write_trace(folder / "one", flows=1, seconds=1),
+    }
+    return {name: str(path) for name, path in made.items()}
+
+
+def test_a_slower_service_is_found_and_named(traces: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, traces["before"], traces["slow"], "--metric", "connect_p50")
+    assert code == 1
+    assert out.startswith("Regressed: connect latency, median +")
+    assert "in port 5432" in out.splitlines()[0]
+
+
+def test_the_same_traffic_passes(traces: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, traces["before"], traces["after"], "--fail-on", "connect_p50", "--fail-on", "rtt_p50")
+    assert code == 0, out
+    assert out.startswith("Pass: ")
+
+
+def test_improvement_is_the_mirror(traces: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, traces["slow"], traces["before"], "--metric", "connect_p50")
+    assert code == 0
+    assert out.startswith("Improved: ")
+
+
+def test_two_windows_of_one_trace(traces: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    windows = ["--baseline", "10:00/10:02", "--candidate", "10:02/10:04", "--utc", "--metric", "rtt_p50"]
+    code, out, _ = run(capsys, traces["before"], *windows, "--format", "json")
+    document = json.loads(out)
+    assert code == 0
+    assert document["baseline"]["since"] == "2026-11-20T10:00:00Z" or document["baseline"]["seconds"] <= 120
+    assert document["baseline"]["rows"] + document["candidate"]["rows"] == 24_000
+
+
+def test_json_is_as_its_schema_says(traces: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, traces["before"], traces["slow"], "--format", "json")
+    _, schema, _ = run(capsys, "--schema")
+    rules = json.loads(schema)
+    conforms(json.loads(out), rules, rules["$defs"])
+    with pytest.raises(AssertionError):
+        conforms({**json.loads(out), "verdict": "fine"}, rules, rules["$defs"])
+
+
+def conforms(value: Any, rule: dict[str, Any], definitions: dict[str, Any]) -> None:
+    """The part of JSON Schema that ours uses."""
+    if "$ref" in rule:
+        return conforms(value, definitions[rule["$ref"].rsplit("/", 1)[1]], definitions)
+    if "const" in rule:
+        assert value == rule["const"]
+    if "enum" in rule:
+        assert value in rule["enum"]
+    kinds = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "boolean": bool}
+    names = [rule["type"]] if isinstance(rule.get("type"), str) else rule.get("type", [])
+    if names:
+        assert any(value is None if name == "null" else isinstance(value, kinds[name]) for name in names), (value, rule)
+    if isinstance(value, dict):
+        assert set(rule.get("required", [])) <= set(value)
+        assert set(value) <= set(rule["properties"])
+        for name, entry in value.items():
+            conforms(entry, rule["properties"][name], definitions)
+    if isinstance(value, list):
+        for entry in value:
+            conforms(entry, rule["items"], definitions)
+
+
+def test_junit_counts_regressions_as_failures(
+    traces: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = tmp_path / "report.xml"
+    run(capsys, traces["before"], traces["slow"], "--junit", str(report))
+    suite = ElementTree.parse(report).getroot()
+    assert suite.get("tests") == "10"
+    failed = {case.get("name") for case in suite if case.find("failure") is not None}
+    assert "connect_p50" in failed
+    assert int(suite.get("failures", "0")) == len(failed)
+
+
+def test_markdown_for_a_pull_request(traces: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, traces["before"], traces["slow"], "--format", "markdown")
+    assert out.startswith("**Regressed: ")
+    assert "\n### Metrics\n\n| metric |" in out
+
+
+def test_rows_alone_for_programs(traces: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, err = run(capsys, traces["before"], traces["slow"], "--format", "csv")
+    assert out.splitlines()[0].startswith("metric,baseline,candidate")
+    assert "Regressed" in err
+
+
+def test_a_threshold_of_ones_own(traces: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, _ = run(capsys, traces["before"], traces["slow"], "--metric", "connect_p50", "--delta", "400%")
+    assert code in (0, 3)
+
+
+def test_too_little_is_inconclusive_and_never_a_traceback(
+    traces: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run(capsys, traces["before"], traces["one"])
+    assert code == 3 and out.startswith("Inconclusive: ")
+    code, _, err = run(capsys, traces["before"], traces["before"], "--since", "2030-01-01")
+    assert code == 2 and "Traceback" not in err and err.count("\n") == 1
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    code, _, err = run(capsys, traces["before"], str(empty))
+    assert code == 2 and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--metric", "nonsense"], "no metric 'nonsense'"),
+        (["--delta", "much"], "not a percentage"),
+        (["--by", "colour"], "no dimension 'colour'"),
+        (["--fail-on", "bytes_per_second"], "informational"),
+    ],
+)
+def test_usage_errors_are_one_sentence(
+    traces: dict[str, str], arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = run(capsys, traces["before"], traces["after"], *arguments)
+    assert code == 2
+    assert words in err and err.count("\n") == 1
+
+
+def test_nothing_to_compare_with(traces: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, traces["before"])
+    assert code == 2 and "--baseline START/END" in err
+
+
+def test_different_filters_are_refused(
+    traces: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from recorder.sources.synthetic import history
+
+    original = history.metadata.CaptureMetadata
+    monkeypatch.setattr(history.metadata, "CaptureMetadata", lambda **given: original(**given, filter="port 443"))
+    filtered = write_trace(tmp_path / "filtered", flows=500, seconds=100, start=later(60))
+    code, _, err = run(capsys, traces["before"], str(filtered))
+    assert code == 2
+    assert "the filters differ" in err
+
+
+def test_a_new_edge_is_told(traces: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def moved(columns: dict[str, np.ndarray], generator: np.random.Generator) -> None:
+        columns["server_port"][columns["server_port"] == 6379] = 6390
+
+    other = write_trace(tmp_path / "moved", start=later(60), change=moved)
+    _, out, _ = run(capsys, traces["before"], str(other), "--format", "json")
+    edges = json.loads(out)["edges"]
+    assert {edge["change"] for edge in edges} == {"new", "vanished"}
+    assert all(edge["service"].endswith(":6390") for edge in edges if edge["change"] == "new")
