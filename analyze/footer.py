@@ -1,7 +1,7 @@
 """The footer of a Parquet file, read without a Parquet library.
 
 Opening a trace checks every file's footer, and a trace may hold thousands: this reads what the check needs (netrec's
-keys and the number of columns) with two small reads a file. The layout is that of the Parquet and Thrift
+keys) with two small reads a file. The layout is that of the Parquet and Thrift
 specifications: a file ends with its footer, the footer's length (four bytes, little endian) and `PAR1`; the footer is
 a Thrift compact-protocol struct whose key-value pairs are written as two strings each.
 """
@@ -20,16 +20,13 @@ _MAGIC = b"PAR1"
 _TAIL = 32 * 1024  # most footers fit, so that one read is enough
 # A key-value pair in the Thrift compact protocol: field 1 (binary) with the key, field 2 (binary) with the value.
 _PAIR = re.compile(rb"\x18[\x01-\x7f](netrec\.[a-z_]+)\x18([\x80-\xff]{0,4}[\x00-\x7f])")
-# Footer: field 1 (i32, version), field 2 (list of schema elements); the root element is counted among them.
-_SCHEMA = re.compile(rb"\x15[\x00-\x7f]\x19(?:([\x0c-\xec])|\xfc([\x80-\xff]{0,4}[\x00-\x7f]))")
 
 
 @dataclass(frozen=True)
 class Footer:
-    """What a file says about itself: netrec's keys, its number of columns and its size in bytes."""
+    """What a file says about itself: netrec's keys, and its size in bytes."""
 
     raw: dict[bytes, bytes]
-    columns: int
     size: int
 
     @property
@@ -65,9 +62,7 @@ def read(path: Path | str) -> Footer:
         )
     if b"netrec.capture_id" not in raw:
         raise TraceError("not a netrec file: its footer has no netrec.capture_id")
-    schema = _SCHEMA.match(footer)
-    columns = (schema[1][0] >> 4 if schema[1] else _varint(schema[2])) - 1 if schema else 0
-    return Footer(raw, columns, size)
+    return Footer(raw, size)
 
 
 def _footer_bytes(path: Path | str) -> tuple[bytes, int]:

@@ -85,7 +85,7 @@ class Result:
     def arrow(self) -> pyarrow.Table:
         """The rows as an Arrow table; 128-bit sums come as int64 (as float64 where they do not fit)."""
         selected = ", ".join(self._arrow_column(column) for column in self.columns)
-        return self.connection.execute(f"select {selected} from {self.table}").to_arrow_table()
+        return self.connection.sql(f"select {selected} from {self.table}").to_arrow_table()
 
     def _arrow_column(self, column: Column) -> str:
         name = quoted(column.name)

@@ -7,6 +7,7 @@ user may run on it is limited to a single SELECT, which cannot write.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import duckdb
 from analyze.result import literal
 from netrec.errors import QueryError
 
-_READING = {"SELECT", "EXPLAIN"}
+_PLAIN = re.compile(r"(select|with|from|values)\b", re.IGNORECASE)
 
 
 def connect(folders: list[Path]) -> duckdb.DuckDBPyConnection:
@@ -41,7 +42,7 @@ def connect(folders: list[Path]) -> duckdb.DuckDBPyConnection:
 
 
 def check_select(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
-    """The one SELECT (or EXPLAIN, DESCRIBE, SUMMARIZE) of a user's text; raises `QueryError` for anything else."""
+    """The one SELECT (or DESCRIBE, SUMMARIZE) of a user's text; raises `QueryError` for anything else."""
     try:
         statements = connection.extract_statements(sql)
     except duckdb.Error as problem:
@@ -52,9 +53,11 @@ def check_select(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
         number = "no statement" if not statements else f"{len(statements)} statements"
         raise QueryError(f"the SQL holds {number}", "write exactly one SELECT")
     kind = statements[0].type.name
-    if kind not in _READING:
-        raise QueryError(f"a {kind} statement is not allowed: a trace is read-only", "write a SELECT")
-    return str(statements[0].query).strip().rstrip(";")
+    if kind != "SELECT":
+        raise QueryError(f"{kind} statements are not allowed: a trace is read-only", "write a SELECT")
+    text = str(statements[0].query).strip().rstrip(";")
+    # DESCRIBE and SUMMARIZE are SELECTs to DuckDB, but cannot fill a table as they are; a comment may end the text.
+    return text + "\n" if _PLAIN.match(text) else f"select * from (\n{text}\n)"
 
 
 def _memory_limit() -> int:

@@ -37,6 +37,8 @@ class Scan:
     when a folder is no trace, `UsageError` and `QueryError` for unusable options.
     """
 
+    TABLES = tuple(TIME_COLUMN)
+
     def __init__(
         self,
         folders: Sequence[Path | str],
@@ -54,6 +56,7 @@ class Scan:
             files.check_folder(folder)
         self.skipped: list[files.Skipped] = []
         self.notes: list[str] = []
+        self.views: set[str] = set()
         self.files: dict[str, list[files.DataFile]] = {}
         self.spools: dict[str, list[spool.Spool]] = {}
         self.connection = sandbox.connect(self.folders)
@@ -66,12 +69,14 @@ class Scan:
     def require(self, *tables: str) -> None:
         """Make the views of these tables; raises `MissingTableError` when no trace has one of them."""
         for table in tables:
-            if table in self.files:
+            if table in self.views:
                 continue
-            self._open(table)
+            if table not in self.files:
+                self._open(table)
             if not self.files[table] and not self.spools[table]:
                 raise self._missing(table)
             self._create_view(table)
+            self.views.add(table)
             shared.create_views(self.connection, self._shared, table, self)
 
     def has(self, table: str) -> bool:
@@ -164,12 +169,11 @@ class Scan:
     @staticmethod
     def _read(group: list[files.DataFile], version: int) -> str:
         names = ", ".join(literal(file.path) for file in group)
-        mixed = len({file.footer.columns for file in group}) > 1
         fix_ups = "".join(f", {expression} as {quoted(name)}" for name, expression in FIX_UPS.get(version, {}).items())
         replace = f"replace ({fix_ups[2:]})" if fix_ups else ""
         return (
             f"select * exclude (filename) {replace}, {_CAPTURE} as capture from read_parquet([{names}], "
-            f"filename = true, hive_partitioning = false, union_by_name = {str(mixed).lower()})"
+            f"filename = true, hive_partitioning = false, union_by_name = true)"
         )
 
     def _overlap(self, table: str) -> str:

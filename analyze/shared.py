@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import queries
-from analyze import header, open_flows
+from analyze import counting, header
+from analyze.result import microseconds
 
 if TYPE_CHECKING:
     import duckdb
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 FOLDER = "_shared"
 BUILT_IN = Path(queries.__file__).parent
 _EMPTY = "empty_tables.sql"
+_FAR = 2**60  # microseconds: the year 38,000
 
 
 @dataclass
@@ -59,13 +61,21 @@ def create_empty_tables(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute((BUILT_IN / FOLDER / _EMPTY).read_text())
 
 
+def create_window_macros(connection: duckdb.DuckDBPyConnection, scan: Scan) -> None:
+    """`in_window(time)`, and the window's ends in microseconds since 1970 (far away where it is unbounded)."""
+    since, until = scan.window.since, scan.window.until
+    connection.execute(f"create temp macro in_window(moment) as {scan.in_window('moment')}")
+    connection.execute(f"create temp macro window_start() as {microseconds(since) if since else -_FAR}::BIGINT")
+    connection.execute(f"create temp macro window_end() as {microseconds(until) if until else _FAR}::BIGINT")
+
+
 def create_views(connection: duckdb.DuckDBPyConnection, shared: Shared, opened: str, scan: Scan) -> None:
     """Run the shared files that can run now that the table `opened` is open."""
     if opened == "flows":
-        open_flows.create_macro(connection, scan)
+        counting.create_macros(connection, scan)
     if not shared.loaded:
-        connection.execute(f"create temp macro in_window(moment) as {scan.in_window('moment')}")
+        create_window_macros(connection, scan)
     for file in shared.files:
-        if file.path not in shared.loaded and all(table in scan.files for table in file.tables):
+        if file.path not in shared.loaded and all(table in scan.views for table in file.tables):
             shared.loaded.add(file.path)
             connection.execute(file.sql)

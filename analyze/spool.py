@@ -82,11 +82,11 @@ class Spool:
 
 
 def find(trace: Path, table: str) -> list[Spool]:
-    """The spool files of a table, of every capture."""
+    """The spool files of a table (`*`: of all), of every capture."""
     found = []
     for path in sorted(trace.glob(f"{SPOOL_FOLDER}/*/{table}-*.arrows")):
         file = SpoolFile.parse(path)
-        if file and file.table == table:
+        if file and table in (file.table, "*"):
             found.append(Spool(trace, file))
     return found
 

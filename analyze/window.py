@@ -101,7 +101,9 @@ def _time_of_day(match: re.Match[str], end: datetime, local: tzinfo | None, afte
     anchor = (after or end).astimezone(local).replace(tzinfo=None)
     candidate = anchor.replace(hour=hour, minute=minute, second=second, microsecond=fraction)
     if after and candidate <= anchor:
-        candidate += timedelta(days=1)
+        # Over midnight, but not to where there is no traffic: that range is the wrong way round.
+        next_day = candidate + timedelta(days=1)
+        candidate = next_day if _in_utc(next_day, local) <= end else candidate
     elif not after and candidate > anchor:
         candidate -= timedelta(days=1)
     return _in_utc(candidate, local)

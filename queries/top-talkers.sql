@@ -21,32 +21,34 @@ with grouped as (
     {by.keys},
     sum(client_bytes) as client_bytes,
     sum(server_bytes) as server_bytes,
-    sum(packets) as packets,
+    sum(client_packets) as client_packets,
+    sum(server_packets) as server_packets,
     sum(flows) as flows,
-    sum(retransmits) as retransmits
+    sum(client_retransmits) as client_retransmits,
+    sum(server_retransmits) as server_retransmits
   from flow
   group by {by.keys}
 ),
 labelled as (
   select
     {by.label} as talker,
-    coalesce(client_bytes, 0) + coalesce(server_bytes, 0) as bytes,
     coalesce(client_bytes, 0) as client_bytes,
     coalesce(server_bytes, 0) as server_bytes,
-    packets,
+    coalesce(client_bytes, 0) + coalesce(server_bytes, 0) as bytes,
+    coalesce(client_packets, 0) + coalesce(server_packets, 0) as packets,
     flows,
-    retransmits,
-    case $order
-      when 'bytes' then coalesce(client_bytes, 0) + coalesce(server_bytes, 0)
-      when 'packets' then packets
-      when 'flows' then flows
-      else retransmits
-    end as measure
+    coalesce(client_retransmits, 0) + coalesce(server_retransmits, 0) as retransmits
   from grouped
+),
+measured as (
+  select
+    *,
+    case $order when 'bytes' then bytes when 'packets' then packets when 'flows' then flows else retransmits end as measure
+  from labelled
 ),
 ranked as (
   select *, row_number() over (order by measure desc, bytes desc, talker) as place
-  from labelled
+  from measured
 ),
 shown as (
   select

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import unicodedata
+from collections.abc import Iterable, Sequence
 from datetime import tzinfo
-from typing import IO
+from typing import IO, Any
 
 from analyze import context
 from analyze.render.cells import cell
@@ -14,27 +15,37 @@ from analyze.result import Column, Result
 _GAP = "  "
 _BOLD, _FAINT, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
 _NARROWEST = 8
+_MOST_COLUMNS_OF_ONE_ROW = 8
 
 
 def write(result: Result, stream: IO[str], zone: tzinfo | None, colour: bool) -> None:
     """Write the table and the notes under it; on a terminal it fits the width by shortening text columns."""
-    rows = [
-        [cell(value, column, zone) for value, column in zip(row, result.columns, strict=True)] for row in result.rows()
-    ]
-    widths = [
-        max([_width(column.name), *(_width(row[index]) for row in rows)]) for index, column in enumerate(result.columns)
-    ]
-    if stream.isatty():
-        widths = _fit(widths, result.columns, shutil.get_terminal_size().columns)
-    heading = _line([column.name for column in result.columns], widths, result.columns)
-    stream.write(f"{_BOLD}{heading}{_PLAIN}\n" if colour else f"{heading}\n")
-    for row in rows:
-        stream.write(_line(row, widths, result.columns) + "\n")
-    for note in context.lines(result.context, zone, len(rows)):
+    count = write_rows(result.columns, result.rows(), stream, zone, colour)
+    for note in context.lines(result.context, zone, count):
         stream.write(f"{_FAINT}{note}{_PLAIN}\n" if colour else f"{note}\n")
 
 
-def _line(cells: list[str], widths: list[int], columns: list[Column]) -> str:
+def write_rows(
+    columns: Sequence[Column], values: Iterable[Sequence[Any]], stream: IO[str], zone: tzinfo | None, colour: bool
+) -> int:
+    """Write a heading and the rows (a single row of many columns: one line a column); returns how many there were."""
+    rows = [[cell(value, column, zone) for value, column in zip(row, columns, strict=True)] for row in values]
+    if len(rows) == 1 and len(columns) > _MOST_COLUMNS_OF_ONE_ROW:
+        longest = max(len(column.name) for column in columns)
+        for column, text in zip(columns, rows[0], strict=True):
+            stream.write(f"{column.name:<{longest}}{_GAP}{text}\n")
+        return 1
+    widths = [max([_width(column.name), *(_width(row[index]) for row in rows)]) for index, column in enumerate(columns)]
+    if stream.isatty():
+        widths = _fit(widths, columns, shutil.get_terminal_size().columns)
+    heading = _line([column.name for column in columns], widths, columns)
+    stream.write(f"{_BOLD}{heading}{_PLAIN}\n" if colour else f"{heading}\n")
+    for row in rows:
+        stream.write(_line(row, widths, columns) + "\n")
+    return len(rows)
+
+
+def _line(cells: list[str], widths: list[int], columns: Sequence[Column]) -> str:
     parts = []
     for text, width, column in zip(cells, widths, columns, strict=True):
         shown = _shorten(text, width)
@@ -43,7 +54,7 @@ def _line(cells: list[str], widths: list[int], columns: list[Column]) -> str:
     return _GAP.join(parts).rstrip()
 
 
-def _fit(widths: list[int], columns: list[Column], available: int) -> list[int]:
+def _fit(widths: list[int], columns: Sequence[Column], available: int) -> list[int]:
     """Take what is too much from the widest text columns."""
     widths = list(widths)
     excess = sum(widths) + len(_GAP) * (len(widths) - 1) - available

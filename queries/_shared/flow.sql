@@ -10,18 +10,18 @@
 create temp view flow_overlapping as
 select
   * exclude (duplicate) replace (
-    client_bytes * coalesce(sampling_interval, 1) as client_bytes,
-    server_bytes * coalesce(sampling_interval, 1) as server_bytes,
-    client_packets * coalesce(sampling_interval, 1) as client_packets,
-    server_packets * coalesce(sampling_interval, 1) as server_packets,
-    client_retransmits * coalesce(sampling_interval, 1) as client_retransmits,
-    server_retransmits * coalesce(sampling_interval, 1) as server_retransmits
+    scaled(client_bytes, sampling_interval) as client_bytes,
+    scaled(server_bytes, sampling_interval) as server_bytes,
+    scaled(client_packets, sampling_interval) as client_packets,
+    scaled(server_packets, sampling_interval) as server_packets,
+    scaled(client_retransmits, sampling_interval) as client_retransmits,
+    scaled(server_retransmits, sampling_interval) as server_retransmits
   ),
   coalesce(server_name, server_address) as server,
-  (coalesce(client_bytes, 0) + coalesce(server_bytes, 0)) * coalesce(sampling_interval, 1) as bytes,
-  (coalesce(client_packets, 0) + coalesce(server_packets, 0)) * coalesce(sampling_interval, 1) as packets,
-  (coalesce(client_retransmits, 0) + coalesce(server_retransmits, 0)) * coalesce(sampling_interval, 1) as retransmits,
-  (counts_the_flow(flow_end_reason, capture, flow_id, end_time))::BIGINT * coalesce(sampling_interval, 1) as flows
+  scaled(coalesce(client_bytes, 0) + coalesce(server_bytes, 0), sampling_interval) as bytes,
+  scaled(coalesce(client_packets, 0) + coalesce(server_packets, 0), sampling_interval) as packets,
+  scaled(coalesce(client_retransmits, 0) + coalesce(server_retransmits, 0), sampling_interval) as retransmits,
+  scaled(counts_the_flow(flow_end_reason, capture, flow_id, end_time)::BIGINT, sampling_interval) as flows
 from flows
 where duplicate is not true;
 

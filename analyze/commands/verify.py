@@ -1,0 +1,39 @@
+"""`netrec verify`: exit 0 when every file of a trace is whole, 1 with the list of what is wrong."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from analyze import spool, verification
+from netrec.text import printable
+
+
+@click.command("verify")
+@click.argument("traces", nargs=-1, metavar="[TRACE]...")
+def command(traces: tuple[str, ...]) -> int:
+    """Check every file of a trace whole: readable, schema, metadata, row counts, and no file missing in between."""
+    wrong = 0
+    for trace in traces or ("trace",):
+        folder = Path(trace).absolute()
+        problems, good, rows = verification.problems_of(folder)
+        for problem in problems:
+            print(printable(problem))
+        wrong += len(problems)
+        print(printable(f"{folder}: {good} files with {rows:,} rows are whole, {len(problems)} problems"))
+        for line in _spools(folder):
+            print(f"netrec: {printable(line)}", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+def _spools(folder: Path) -> list[str]:
+    lines = []
+    captures = {found.file.folder: found for found in spool.find(folder, "*")}
+    for capture, found in sorted(captures.items()):
+        if found.running:
+            lines.append(f"{capture.name} is being recorded")
+        else:
+            lines.append(f"{capture.name} was killed and left a spool: run netrec repair {folder}")
+    return lines
