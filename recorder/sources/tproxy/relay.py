@@ -82,6 +82,7 @@ class Relay:
         self._closing: list[Session] = []
         self._again: list[End] = []  # had their turn, but not all was moved
         self._resetting: dict[End, None] = {}
+        self._dying: dict[End, int] = {}  # reset, but there is more to read; until when
         self._pipes: list[tuple[int, int]] = []
         self._pipes_left = options.pipe_limit
 
@@ -119,7 +120,7 @@ class Relay:
             for end in again:
                 if not end.session.close:
                     self.move(end, end.other)
-        elif self._resetting:
+        elif self._resetting or self._dying:
             timeout = min(timeout, 0.01)
         find = self.ends.get
         for descriptor, mask in self.epoll.poll(timeout, 512):
@@ -147,7 +148,7 @@ class Relay:
                         continue
                 if not session.close:
                     self.move(end, end.other)
-        if self._resetting:
+        if self._resetting or self._dying:
             self._pass_on_resets()
         if self._closing:
             # Only now: a descriptor that is closed and used again within one turn would get the old one's events.
@@ -373,13 +374,16 @@ class Relay:
     # -- death
 
     def _failed_at_once(self, end: End) -> bool:
-        """An error on a socket from which nothing more can be passed on; True when the session is over."""
+        """An error on a socket; True when nothing can be passed on from there now."""
         session = end.session
-        if session.close or not session.connected or not end.other.writable:
+        if session.close or not session.connected:
             number = end.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             self._broken(end, OSError(number or errno.ECONNRESET, ""))
             return True
-        return False  # what came before the error can still be read: recv raises it in its place
+        # What came before the error can still be read: recv raises it in its place.
+        if not end.other.writable:
+            self._dying[end] = monotonic_ns() + RESET_PATIENCE
+        return False
 
     def _broken(self, end: End, problem: OSError) -> None:
         """The connection at one end is over without a FIN: the other end is told so in the same way."""
@@ -405,6 +409,10 @@ class Relay:
 
     def _pass_on_resets(self) -> None:
         now = monotonic_ns()
+        for end, until in list(self._dying.items()):
+            if end.session.close or now >= until:
+                del self._dying[end]
+                self._broken(end, ConnectionResetError(errno.ECONNRESET, ""))
         for other in list(self._resetting):
             end, session = other.other, other.session
             if other.writable and (end.held or end.piped):

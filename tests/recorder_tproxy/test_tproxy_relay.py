@@ -1,0 +1,439 @@
+"""The relay between real sockets on loopback: every byte, every ending, in both directions.
+
+The listener is an ordinary one that a client dials at another loopback address, so no rules and no root are needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import random
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from recorder.sources.tproxy import wire
+from recorder.sources.tproxy.dial import RawSocket
+from recorder.sources.tproxy.journal import Journal
+from recorder.sources.tproxy.relay import Options, Relay, _unsent
+from recorder.sources.tproxy.rows import WorkerStream
+from recorder.sources.tproxy.session import End, Session
+from tests.support.namespaces import wait_until
+
+Serve = Callable[[socket.socket], None]
+
+
+class Proxied:
+    """A relay in a thread, and a server behind it that runs `serve` for each connection."""
+
+    def __init__(self, serve: Serve, *, server: tuple[str, int] | None = None, session_limit: int = 1000) -> None:
+        self.journal_out, journal_in = os.pipe()
+        os.set_blocking(journal_in, False)
+        os.set_blocking(self.journal_out, False)
+        self.listener = socket.create_server(("0.0.0.0", 0), backlog=512)
+        self.listener.setblocking(False)
+        self.behind = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self.target = server or self.behind.getsockname()
+        self.relay = Relay(Options(self._dial, 0, session_limit, 8, False), Journal(journal_in))
+        self.relay.listen(RawSocket(fileno=os.dup(self.listener.fileno())), False)
+        self._serve = serve
+        self._ending = False
+        self.counters: list[dict[str, int]] = []
+        self.stream = WorkerStream(0, "test", "none", self.counters.append)
+        self.threads = [
+            threading.Thread(target=self._accept, daemon=True),
+            threading.Thread(target=self._run, daemon=True),
+        ]
+        for thread in self.threads:
+            thread.start()
+
+    def _dial(self, peer: tuple[str, int], target: tuple[str, int], ipv6: bool) -> RawSocket:
+        made = RawSocket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, 6)
+        number = made.connect_ex(self.target)
+        if number not in (0, 115):
+            made.close()
+            raise OSError(number, "connect")
+        return made
+
+    def _run(self) -> None:
+        while not self._ending:
+            self.relay.turn(0.01)
+            self.relay.resume()
+            self.relay.journal.flush()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self.behind.accept()
+                threading.Thread(target=self._one, args=(connection,), daemon=True).start()
+
+    def _one(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            self._serve(connection)
+
+    def dial(self) -> socket.socket:
+        client = socket.create_connection(("127.0.0.9", self.listener.getsockname()[1]), timeout=20)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return client
+
+    def rows(self, count: int) -> pa.Table:
+        """The first `count` rows, once they are there."""
+        batches: list[pa.RecordBatch] = []
+
+        def there() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                self.stream.feed(os.read(self.journal_out, 1 << 20))
+            batches.extend(self.stream.take())
+            return sum(batch.num_rows for batch in batches) >= count
+
+        wait_until(there, f"{count} rows")
+        return pa.Table.from_batches(batches)
+
+    def close(self) -> None:
+        self._ending = True
+        self.threads[1].join(5)
+        self.relay.end_all()
+        self.behind.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        self.behind.close()
+
+
+@pytest.fixture
+def proxied() -> Iterator[Callable[..., Proxied]]:
+    made: list[Proxied] = []
+
+    def make(serve: Serve, **options: object) -> Proxied:
+        made.append(Proxied(serve, **options))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def read_all(connection: socket.socket) -> bytes:
+    parts = []
+    while part := connection.recv(1 << 16):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def echo(connection: socket.socket) -> None:
+    with connection:
+        while part := connection.recv(1 << 16):
+            connection.sendall(part)
+
+
+def reset(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def only(table: pa.Table) -> dict:
+    assert table.num_rows == 1
+    return table.to_pylist()[0]
+
+
+def test_a_request_and_its_answer(proxied: Callable[..., Proxied]) -> None:
+    answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+
+    def serve(connection: socket.socket) -> None:
+        connection.recv(1 << 16)
+        connection.sendall(answer)
+        connection.close()
+
+    proxy = proxied(serve)
+    request = b"GET /a?b=c HTTP/1.1\r\nHost: Example.org:80\r\n\r\n"
+    with proxy.dial() as client:
+        client.sendall(request)
+        assert read_all(client) == answer
+        port = client.getsockname()[1]
+    row = only(proxy.rows(1))
+    assert (row["client_bytes"], row["server_bytes"]) == (len(request), len(answer))
+    assert (row["http_method"], row["http_host"], row["http_path"]) == ("GET", "Example.org:80", "/a")
+    assert (row["http_status"], row["server_name"], row["server_name_source"]) == (404, "example.org", "http")
+    assert (row["tcp_close"], row["closed_by"], row["flow_end_reason"]) == ("fin", "server", "end")
+    assert (row["client_port"], row["server_address"]) == (port, "127.0.0.9")
+    assert 0 <= row["connect_latency_us"] <= row["time_to_first_byte_us"] < 20_000_000
+    assert row["start_time"] == row["flow_start_time"] <= row["end_time"]
+
+
+def test_a_server_that_speaks_first_is_not_kept_waiting(proxied: Callable[..., Proxied]) -> None:
+    def serve(connection: socket.socket) -> None:
+        connection.sendall(b"220 mail.example ESMTP\r\n")
+        echo(connection)
+
+    proxy = proxied(serve)
+    with proxy.dial() as client:
+        assert client.recv(100) == b"220 mail.example ESMTP\r\n"
+        client.sendall(b"EHLO x\r\n")
+        assert client.recv(100) == b"EHLO x\r\n"
+    row = only(proxy.rows(1))
+    assert row["http_method"] is None
+    assert row["server_name"] is None
+    assert row["http_status"] is None
+    assert row["closed_by"] == "client"
+
+
+def test_a_half_close_passes_and_the_other_half_lives_on(proxied: Callable[..., Proxied]) -> None:
+    def serve(connection: socket.socket) -> None:
+        got = read_all(connection)  # until the client's FIN
+        time.sleep(0.05)
+        connection.sendall(hashlib.sha256(got).digest())
+        connection.close()
+
+    proxy = proxied(serve)
+    data = random.Random(1).randbytes(3_000_000)
+    with proxy.dial() as client:
+        client.sendall(data)
+        client.shutdown(socket.SHUT_WR)
+        assert read_all(client) == hashlib.sha256(data).digest()
+    row = only(proxy.rows(1))
+    assert (row["client_bytes"], row["server_bytes"], row["closed_by"]) == (len(data), 32, "client")
+
+
+def test_a_half_close_before_the_server_is_there(proxied: Callable[..., Proxied]) -> None:
+    proxy = proxied(lambda connection: connection.sendall(b"x" + read_all(connection)) or connection.close())
+    with proxy.dial() as client:
+        client.shutdown(socket.SHUT_WR)
+        assert read_all(client) == b"x"
+
+
+@pytest.mark.parametrize("who", ["client", "server"])
+def test_a_reset_passes_as_a_reset(proxied: Callable[..., Proxied], who: str) -> None:
+    seen: list[BaseException | bytes] = []
+    done = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        connection.sendall(b"hello" + connection.recv(100))
+        if who == "server":
+            connection.recv(100)
+            reset(connection)
+            return
+        try:
+            seen.append(connection.recv(100))
+        except OSError as problem:
+            seen.append(problem)
+        done.set()
+
+    proxy = proxied(serve)
+    client = proxy.dial()
+    client.sendall(b" there")
+    assert client.recv(100) == b"hello there"
+    if who == "server":
+        client.sendall(b"now")
+        with pytest.raises(ConnectionResetError):
+            client.recv(100)
+        client.close()
+    else:
+        reset(client)
+        assert done.wait(10)
+        assert isinstance(seen[0], ConnectionResetError)
+    row = only(proxy.rows(1))
+    assert (row["tcp_close"], row["closed_by"]) == ("rst_received", who)
+
+
+def test_what_was_sent_before_a_reset_arrives(proxied: Callable[..., Proxied]) -> None:
+    size = 3_000_000
+
+    def serve(connection: socket.socket) -> None:
+        connection.sendall(bytes(size))
+        wait_until(lambda: not _unsent(connection), "the proxy has acknowledged all")  # type: ignore[arg-type]
+        reset(connection)
+
+    proxy = proxied(serve)
+    with proxy.dial() as client:
+        client.sendall(b"x")
+        got = 0
+        with contextlib.suppress(ConnectionResetError):
+            while part := client.recv(20_000):
+                got += len(part)
+                time.sleep(0.001)
+    row = only(proxy.rows(1))
+    assert row["server_bytes"] == size
+    assert got == size
+
+
+def test_a_refused_server_is_a_row_and_a_reset(proxied: Callable[..., Proxied]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        address = closed.getsockname()
+    proxy = proxied(echo, server=address)
+    with proxy.dial() as client, pytest.raises((ConnectionResetError, BrokenPipeError)):
+        client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        if not client.recv(1):
+            raise AssertionError("a FIN is not a reset")
+    row = only(proxy.rows(1))
+    assert (row["tcp_close"], row["server_bytes"], row["connect_latency_us"]) == ("connect_failed", 0, None)
+
+
+def test_a_slow_reader_holds_the_sender_and_not_the_memory(proxied: Callable[..., Proxied]) -> None:
+    total = 64_000_000
+
+    def serve(connection: socket.socket) -> None:
+        block = bytes(1 << 20)
+        connection.recv(2)
+        left = total
+        while left:
+            left -= connection.send(block[:left])
+        connection.close()
+
+    proxy = proxied(serve)
+    with proxy.dial() as client:
+        client.sendall(b"go")
+        time.sleep(0.5)
+        (end,) = [end for end in proxy.relay.ends.values() if end.side == wire.SERVER]
+        stuck_at = end.received
+        assert len(end.held) + end.piped <= 1 << 20
+        time.sleep(0.2)
+        assert end.received == stuck_at < total  # the sender waits
+        assert len(read_all(client)) == total
+    assert only(proxy.rows(1))["server_bytes"] == total
+
+
+def test_urgent_data_stays_in_the_stream(proxied: Callable[..., Proxied]) -> None:
+    got: list[bytes] = []
+    done = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+        got.append(read_all(connection))
+        done.set()
+
+    proxy = proxied(serve)
+    proxy.listener.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)  # as the workers' listeners have it
+    with proxy.dial() as client:
+        client.sendall(b"abc")
+        client.send(b"!", socket.MSG_OOB)
+        client.sendall(b"def")
+        client.shutdown(socket.SHUT_WR)
+        assert done.wait(10)
+    assert got == [b"abc!def"]
+
+
+def test_many_at_once_with_pauses_and_endings_of_every_kind(proxied: Callable[..., Proxied]) -> None:
+    """Random sizes, writes and pauses both ways at once: what arrives is what was sent."""
+
+    def serve(connection: socket.socket) -> None:
+        seed, size = struct.unpack("!QQ", connection.recv(16, socket.MSG_WAITALL))
+        sums: list[bytes] = []
+        reader = threading.Thread(target=lambda: sums.append(hashlib.sha256(read_all(connection)).digest()))
+        reader.start()
+        rng = random.Random(seed)
+        data = rng.randbytes(size)
+        at = 0
+        while at < size:
+            step = rng.randrange(1, 200_000)
+            connection.sendall(data[at : at + step])
+            at += step
+            if rng.random() < 0.2:
+                time.sleep(rng.random() * 0.01)
+        reader.join()
+        connection.sendall(sums[0])
+        connection.close()
+
+    proxy = proxied(serve)
+    problems: list[str] = []
+
+    def one(number: int) -> None:
+        rng = random.Random(number)
+        mine, theirs = rng.randbytes(rng.randrange(0, 2_000_000)), rng.randrange(0, 2_000_000)
+        with proxy.dial() as client:
+            client.sendall(struct.pack("!QQ", number, theirs))
+            got: list[bytes] = []
+            reader = threading.Thread(target=lambda: got.append(read_all(client)))
+            reader.start()
+            at = 0
+            while at < len(mine):
+                step = rng.randrange(1, 100_000)
+                client.sendall(mine[at : at + step])
+                at += step
+            client.shutdown(socket.SHUT_WR)
+            reader.join()
+            if got[0][:-32] != random.Random(number).randbytes(theirs) or got[0][-32:] != hashlib.sha256(mine).digest():
+                problems.append(f"session {number}: {len(got[0])} bytes of {theirs + 32}")
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(30)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert problems == []
+    table = proxy.rows(30)
+    assert table.num_rows == 30
+    assert set(table["tcp_close"].to_pylist()) == {"fin"}
+
+
+def test_the_proxy_that_is_full_takes_the_next_when_there_is_room(proxied: Callable[..., Proxied]) -> None:
+    proxy = proxied(echo, session_limit=2)
+    first, second, third = (proxy.dial() for _ in range(3))
+    for client in (first, second):
+        client.sendall(b"x")
+        assert client.recv(1) == b"x"
+    wait_until(lambda: proxy.relay.full, "full")
+    third.sendall(b"y")
+    third.settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        third.recv(1)
+    first.close()
+    second.close()
+    third.settimeout(10)
+    assert third.recv(1) == b"y"
+    third.close()
+
+
+def test_a_dial_to_the_proxy_itself_is_refused(proxied: Callable[..., Proxied]) -> None:
+    proxy = proxied(echo)
+    own = proxy.relay._listeners
+    (descriptor, (listener, ipv6, _)) = next(iter(own.items()))
+    own[descriptor] = (listener, ipv6, ("127.0.0.9", proxy.listener.getsockname()[1]))
+    with proxy.dial() as client, pytest.raises(OSError, match=r"reset|Broken"):
+        client.sendall(b"x")
+        client.recv(1) or client.sendall(b"y")
+    wait_until(lambda: proxy.relay.refused == 1, "refused")
+    assert proxy.relay.accepted == 0
+
+
+def test_nothing_is_left_of_a_session(proxied: Callable[..., Proxied]) -> None:
+    import gc
+
+    proxy = proxied(echo)
+    gc.disable()
+    try:
+        for _ in range(20):
+            with proxy.dial() as client:
+                client.sendall(b"x")
+                assert client.recv(1) == b"x"
+        proxy.rows(20)
+        # Without the cyclic collector: sessions undo their circles of references themselves.
+        wait_until(
+            lambda: not [one for one in gc.get_objects() if isinstance(one, End | Session)], "no session in memory", 5
+        )
+    finally:
+        gc.enable()
+
+
+def test_interval_rows_add_up(proxied: Callable[..., Proxied]) -> None:
+    proxy = proxied(echo)
+    with proxy.dial() as client:
+        for _ in range(3):
+            client.sendall(b"abc")
+            assert client.recv(10) == b"abc"
+            for session in proxy.relay.sessions():
+                proxy.relay.report(session, time.monotonic_ns())
+        client.sendall(b"last")
+        client.recv(10)
+    table = proxy.rows(4)
+    assert table["client_bytes"].to_pylist() == [3, 3, 3, 4]
+    assert table["flow_end_reason"].to_pylist() == ["active", "active", "active", "end"]
+    assert len(set(table["flow_id"].to_pylist())) == 1
+    starts, ends = table["start_time"].to_pylist(), table["end_time"].to_pylist()
+    for ended, started in zip(ends[:-1], starts[1:], strict=True):
+        assert abs((ended - started).total_seconds()) < 0.001
+    assert np.all(np.diff(table["flow_start_time"].cast(pa.int64()).to_numpy()) < 1000)
