@@ -137,8 +137,7 @@ def _compile(request: Request) -> list[int]:
         write_stub_headers(Path(folder))
         os.environ["BCC_KERNEL_SOURCE"] = folder
         bcc = load_bcc()
-        machine = os.uname().machine
-        flags = ["-I/usr/include", f"-I/usr/include/{machine}-linux-gnu", "-w", "-fno-color-diagnostics"]
+        flags = ["-w", "-fno-color-diagnostics"]
         flags += [f"-D{name}={value}" for name, value in _defines(request.text, request.defines).items()]
         try:
             program = bcc.BPF(text=request.text, cflags=flags)

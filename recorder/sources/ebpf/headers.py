@@ -18,7 +18,17 @@ struct pt_regs { unsigned long word[64]; };
 _VERSION = """#define KERNEL_VERSION(a,b,c) (((a)<<16)+((b)<<8)+(c))
 #define LINUX_VERSION_CODE KERNEL_VERSION(6,1,0)
 """
+_TYPES = """#ifndef NETREC_LINUX_TYPES_H
+#define NETREC_LINUX_TYPES_H
+typedef unsigned char __u8; typedef unsigned short __u16; typedef unsigned int __u32; typedef unsigned long long __u64;
+typedef signed char __s8; typedef short __s16; typedef int __s32; typedef long long __s64;
+typedef __u16 __le16, __be16, __sum16; typedef __u32 __le32, __be32, __wsum; typedef __u64 __le64, __be64;
+#define __aligned_u64 __u64 __attribute__((aligned(8)))
+#endif
+"""
 STUBS = {
+    "linux/types.h": _TYPES,
+    "linux/bpf_common.h": "\n",
     "linux/kconfig.h": _KCONFIG,
     "linux/version.h": _VERSION,
     "linux/log2.h": "\n",

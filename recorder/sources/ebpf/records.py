@@ -40,7 +40,7 @@ FLOW = np.dtype(
 )
 
 ROLE_CLIENT, ROLE_SERVER = 1, 2
-KIND_CLOSED, KIND_ALIVE, KIND_BASELINE, KIND_STALE, KIND_NO_ROUTE = 1, 2, 3, 4, 5
+KIND_CLOSED, KIND_ALIVE, KIND_BASELINE, KIND_STALE = 1, 2, 3, 4
 FLAG_RESET_SENT, FLAG_RESET_RECEIVED, FLAG_DUPLICATE, FLAG_ROLE_INFERRED, FLAG_ESTABLISHED = 1, 2, 4, 8, 16
 OWNER_SOURCES = ["unknown", "connect", "close", "listener", "scan"]
 COUNTERS = ("seen", "lost_ring", "lost_map", "inserted", "deleted", "pending", "ownerless")

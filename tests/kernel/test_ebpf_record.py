@@ -1,0 +1,136 @@
+"""`netrec record` with the ebpf source, as a user runs it: rows on disk, and nothing left in the kernel."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.dataset as dataset
+import pytest
+
+from tests.support import traffic
+from tests.support.namespaces import Network, end_process, wait_until
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture
+def recorders() -> Iterator[list[subprocess.Popen[str]]]:
+    started: list[subprocess.Popen[str]] = []
+    yield started
+    for process in started:
+        end_process(process)
+
+
+def record(recorders: list[subprocess.Popen[str]], folder: Path, *options: str) -> subprocess.Popen[str]:
+    """Start a recorder and wait until it records."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "netrec", "record", "-o", str(folder), "--json", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    recorders.append(process)
+    assert process.stdout is not None
+    assert json.loads(process.stdout.readline())
+    return process
+
+
+def programs() -> dict[int, str]:
+    listed = subprocess.run(["bpftool", "-j", "prog", "list"], capture_output=True, check=True, timeout=30)
+    return {one["id"]: one.get("name", "") for one in json.loads(listed.stdout)}
+
+
+def maps() -> set[int]:
+    listed = subprocess.run(["bpftool", "-j", "map", "list"], capture_output=True, check=True, timeout=30)
+    return {one["id"] for one in json.loads(listed.stdout)}
+
+
+def links() -> set[int]:
+    listed = subprocess.run(["bpftool", "-j", "link", "list"], capture_output=True, check=True, timeout=30)
+    return {one["id"] for one in json.loads(listed.stdout)}
+
+
+def children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def flows(folder: Path, netns: int) -> list[dict[str, Any]]:
+    table = dataset.dataset(folder / "flows", format="parquet").to_table()
+    return [row for row in table.to_pylist() if row["netns"] == netns]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_behind(recorders: list[subprocess.Popen[str]], tmp_path: Path, number: int) -> None:
+    before = set(programs()), maps(), links()
+    process = record(recorders, tmp_path / "trace")
+    ours = [now - then for now, then in zip((set(programs()), maps(), links()), before, strict=True)]
+    assert all(len(one) >= 5 for one in ours)
+    assert children(process.pid) == [], "the compiler's process goes once it has handed over"
+    process.send_signal(number)
+    process.wait(30)
+    assert process.returncode == (-9 if number == signal.SIGKILL else 0)
+
+    def gone() -> bool:
+        return not any(one & now for one, now in zip(ours, (set(programs()), maps(), links()), strict=True))
+
+    wait_until(gone, "programs, maps and links are gone")
+
+
+def test_what_was_sent_is_what_the_files_say(
+    recorders: list[subprocess.Popen[str]], tmp_path: Path, network: Network
+) -> None:
+    space = network.namespace()
+    process = record(recorders, tmp_path / "trace", "--rotate-interval", "1m")
+    with space.entered():
+        service = traffic.Server("127.0.0.1")
+        with service:
+            done = traffic.exchange("127.0.0.1", service.port, [(1000, 1000)] * 23)
+            held = traffic.connect("127.0.0.1", service.port)
+            traffic.talk(held, 500, 600)
+            process.send_signal(signal.SIGINT)
+            process.wait(30)
+            held.close()
+    rows = flows(tmp_path / "trace", space.inode)
+    ended = [row for row in rows if row["flow_end_reason"] == "end" and not row["duplicate"]]
+    assert len(ended) == len(done) == 23
+    assert {(row["client_bytes"], row["server_bytes"]) for row in ended} == {(1000, 1000)}
+    assert {row["client_port"] for row in ended} == {one.client_port for one in done}
+    rest = [row for row in rows if row["flow_end_reason"] != "end" and not row["duplicate"]]
+    assert rest[-1]["flow_end_reason"] == "forced"
+    assert (sum(row["client_bytes"] for row in rest), sum(row["server_bytes"] for row in rest)) == (500, 600)
+    assert sum(row["duplicate"] for row in rows) == len(rows) / 2
+
+
+def test_a_killed_recorder_loses_no_flow_that_ended_before_the_last_second(
+    recorders: list[subprocess.Popen[str]], tmp_path: Path, network: Network
+) -> None:
+    space = network.namespace()
+    process = record(recorders, tmp_path / "trace")
+    with space.entered(), traffic.Server("127.0.0.1") as service:
+        # Each connection is told by its size.
+        end, done, size = time.monotonic() + 4, [], 100
+        while time.monotonic() < end:
+            traffic.exchange("127.0.0.1", service.port, [(size, 0)])
+            done.append((time.monotonic(), size))
+            size += 1
+        os.kill(process.pid, signal.SIGKILL)
+        killed = time.monotonic()
+    process.wait(30)
+    repaired = subprocess.run(
+        [sys.executable, "-m", "netrec", "repair", str(tmp_path / "trace")], capture_output=True, text=True, timeout=60
+    )
+    assert repaired.returncode == 0, repaired.stderr
+    sizes = [row["client_bytes"] for row in flows(tmp_path / "trace", space.inode) if not row["duplicate"]]
+    assert len(sizes) == len(set(sizes)), "no row twice"
+    must = {size for when, size in done if when < killed - 1.5}
+    assert len(must) > 100
+    assert must <= set(sizes)
