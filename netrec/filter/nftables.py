@@ -6,19 +6,23 @@ What nft cannot know of a forwarded packet (its process, cgroup, ...) is refused
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from netrec.errors import FilterError
 from netrec.filter.nodes import Address, And, Direction, Expression, Family, Network, Not, Or, Owner, Port, Protocol
 
+_VERSIONS = frozenset((4, 6))
+_PROTOCOLS = frozenset(range(256))
+
 
 @dataclass(frozen=True)
 class Match:
-    """The text of one match, and the IP version outside of which it is never true (None: any)."""
+    """The text of one match, and the IP versions and protocols outside of which it is never true."""
 
     text: str
-    version: int | None = None
+    versions: frozenset[int] = _VERSIONS
+    protocols: frozenset[int] = _PROTOCOLS
 
 
 # One way to be true: matches that must all hold.
@@ -50,7 +54,7 @@ class _Translation:
             case Family():
                 return [(_family(node.version, positive),)]
             case Protocol():
-                parts: list[list[Way]] = [[(Match(f"meta l4proto {'' if positive else '!= '}{node.number}"),)]]
+                parts: list[list[Way]] = [[(_protocol({node.number}, positive),)]]
                 if node.version:
                     parts.append([(_family(node.version, positive),)])
                 return self.all(parts) if positive else self.any(parts)
@@ -58,11 +62,10 @@ class _Translation:
                 networks = node.networks
                 return self.sides(node.direction, positive, lambda side: self.address(networks, side, positive))
             case Port():
-                numbers = ", ".join(map(str, node.protocols))
-                protocols: list[Way] = [(Match(f"meta l4proto {'' if positive else '!= '}{{ {numbers} }}"),)]
-                span = str(node.low) if node.low == node.high else f"{node.low}-{node.high}"
+                protocols: list[Way] = [(_protocol(node.protocols, positive),)]
                 # Always a range: nft 1.0.6 joins `th sport != 53 th dport != 53` into "not both are 53".
-                test = span if positive else f"!= {node.low}-{node.high}"
+                span = f"{node.low}-{node.high}"
+                test = f"!= {span}" if not positive else span if node.high > node.low else str(node.low)
 
                 def port(side: str) -> list[Way]:
                     return [(Match(f"th {'sport' if side == 'client' else 'dport'} {test}"),)]
@@ -70,7 +73,7 @@ class _Translation:
                 if positive:
                     return self.all([protocols, self.sides(node.direction, True, port)])
                 # The bytes where ports stand mean something else in other protocols: ask for the protocol first.
-                inside: list[Way] = [(Match(f"meta l4proto {{ {numbers} }}"),)]
+                inside: list[Way] = [(_protocol(node.protocols, True),)]
                 return self.any([protocols, self.all([inside, self.sides(node.direction, False, port)])])
             case Owner():
                 raise FilterError(
@@ -97,9 +100,9 @@ class _Translation:
             text = ", ".join(sorted(str(network) for network in own))
             text = f"{{ {text} }}" if len(own) > 1 else text
             if positive:
-                parts.append([(Match(f"{field} {text}", version),)])
+                parts.append([(Match(f"{field} {text}", frozenset((version,))),)])
             else:  # a packet of the other version lies in none of them, but `!=` would not see it
-                parts.append([(_family(version, False),), (Match(f"{field} != {text}", version),)])
+                parts.append([(_family(version, False),), (Match(f"{field} != {text}", frozenset((version,))),)])
         return self.any(parts) if positive else self.all(parts)
 
     def any(self, parts: Iterable[list[Way]]) -> list[Way]:
@@ -127,9 +130,25 @@ class _Translation:
 
 def _family(version: int, positive: bool) -> Match:
     meant = version if positive else 10 - version
-    return Match(f"meta nfproto ipv{meant}", meant)
+    return Match(f"meta nfproto ipv{meant}", versions=frozenset((meant,)))
+
+
+def _protocol(numbers: Collection[int], positive: bool) -> Match:
+    listed = ", ".join(map(str, sorted(numbers)))
+    listed = f"{{ {listed} }}" if len(numbers) > 1 else listed
+    given = frozenset(numbers)
+    return Match(
+        f"meta l4proto {'' if positive else '!= '}{listed}", protocols=given if positive else _PROTOCOLS - given
+    )
 
 
 def _possible(one: Way, other: Way) -> bool:
-    """Whether no packet has to be of both IP versions: nft refuses such a rule, and it would never match."""
-    return len({match.version for match in one + other if match.version}) < 2
+    """Whether a packet can be of the IP versions and protocols of all matches.
+
+    A rule of which none can is never true; nft 1.0.6 refuses some of them, and some make it crash when it lists them.
+    """
+    versions, protocols = _VERSIONS, _PROTOCOLS
+    for match in one + other:
+        versions &= match.versions
+        protocols &= match.protocols
+    return bool(versions and protocols)

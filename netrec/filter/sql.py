@@ -7,6 +7,7 @@ makes its term untrue, also below NOT.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network
 
@@ -91,7 +92,10 @@ def _any(networks: tuple[Network, ...], column: str) -> str:
 def address_in(column: str, network: Network) -> str:
     """The condition that the address in a column of canonical text lies in a network."""
     if network.prefixlen == network.max_prefixlen:
-        return f"{column} = '{network.network_address}'"
+        # Two canonical forms are in use of an IPv6 address that ends in an IPv4 one: ::ffff:102:304, ::ffff:1.2.3.4.
+        family = socket.AF_INET if network.version == 4 else socket.AF_INET6
+        forms = {str(network.network_address), socket.inet_ntop(family, network.network_address.packed)}
+        return f"{column} = '{forms.pop()}'" if len(forms) == 1 else f"{column} IN {tuple(sorted(forms))}"
     if isinstance(network, IPv4Network):
         return _in_ipv4(column, network)
     return _in_ipv6(column, network)
@@ -130,7 +134,13 @@ def ipv6_digits(column: str) -> str:
         return f"regexp_replace({padded}, '0*([0-9a-f]{{4}})(:|$)', '\\1', 'g')"
 
     zeros = f"repeat('0', 32 - length({groups(left)}) - length({groups(right)}))"
-    return f"({groups(left)} || {zeros} || {groups(right)})"
+    # The only texts with dots are ::1.2.3.4 and ::ffff:1.2.3.4.
+    tail = f"regexp_replace({column}, '.*:', '')"
+    octets = (f"TRY_CAST(split_part({tail}, '.', {index}) AS INTEGER)" for index in (1, 2, 3, 4))
+    mapped = f"CASE WHEN {column} LIKE '::ffff:%' THEN 'ffff' ELSE '0000' END"
+    dotted = " || ".join([f"'{'0' * 20}'", mapped, *(f"lpad(lower(hex({octet})), 2, '0')" for octet in octets)])
+    plain = f"{groups(left)} || {zeros} || {groups(right)}"
+    return f"(CASE WHEN {column} LIKE '%.%' THEN {dotted} ELSE {plain} END)"
 
 
 def _owner(node: Owner, text: str, cgroup_numbers: CgroupNumbers | None) -> str:

@@ -98,6 +98,13 @@ def test_ipv6_digits(addresses: list[IPv6Address], length: int) -> None:
     assert rows == [(address.exploded.replace(":", ""), address in network) for address in addresses]
 
 
+def test_ipv6_text_that_ends_in_ipv4() -> None:
+    forms = ["::ffff:1.2.3.4", "::ffff:102:304", "::1.2.3.4", "::102:304", "::255.0.16.9", "::ff00:1009"]
+    for text in ("host ::ffff:1.2.3.4", "net ::/96", "net ::ffff:0:0/96", "host ::102:304", "net ::ff00:0/104"):
+        batch = flows([{"client_address": form} for form in forms])
+        assert in_sql(to_sql(f"src {text}"), batch).tolist() == evaluate(parse(f"src {text}"), batch).tolist(), text
+
+
 def test_sql_refuses_a_cgroup_path_that_it_cannot_resolve() -> None:
     with pytest.raises(FilterError, match="by number") as caught:
         to_sql("tcp and cgroup /system.slice")

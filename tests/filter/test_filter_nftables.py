@@ -104,7 +104,7 @@ def test_owners_are_refused_at_their_place() -> None:
 
 def test_simple_filters_give_simple_rules() -> None:
     assert rules(parse("server net 10.0.0.0/8")) == ["ip daddr 10.0.0.0/8"]
-    assert rules(parse("tcp dst port 443")) == ["meta l4proto { 6 } th dport 443"]
+    assert rules(parse("tcp dst port 443")) == ["meta l4proto 6 th dport 443"]
     assert rules(parse("not dst host 10.0.0.1")) == ["meta nfproto ipv6", "ip daddr != 10.0.0.1/32"]
     assert rules(parse("tcp and tcp")) == ["meta l4proto 6"]
 
