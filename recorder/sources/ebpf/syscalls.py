@@ -110,6 +110,13 @@ def update(descriptor: int, key: np.ndarray, value: np.ndarray) -> None:
     _bpf(_MAP_UPDATE, struct.pack("<IxxxxQQQ", descriptor, _address(key), _address(value), 0))
 
 
+def look_up(descriptor: int, key: int) -> int:
+    """One 64-bit value of an array map."""
+    index, value = np.array([key], np.uint32), np.zeros(1, np.uint64)
+    _bpf(_MAP_LOOKUP, struct.pack("<IxxxxQQQ", descriptor, _address(index), _address(value), 0))
+    return int(value[0])
+
+
 def delete(descriptor: int, key: np.ndarray) -> bool:
     """Delete one entry of a map; False when there is none."""
     try:
