@@ -46,7 +46,7 @@ class Proxied:
         self._serve = serve
         self._ending = False
         self.counters: list[dict[str, int]] = []
-        self.stream = WorkerStream(0, "test", "none", self.counters.append)
+        self.stream = WorkerStream(0, "test", lambda client: "none", self.counters.append)
         self.threads = [
             threading.Thread(target=self._accept, daemon=True),
             threading.Thread(target=self._run, daemon=True),

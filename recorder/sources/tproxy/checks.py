@@ -173,6 +173,11 @@ def _ip_json(*arguments: str) -> list[dict[str, Any]]:
     return json.loads(done.stdout) if done.returncode == 0 and done.stdout.strip() else []
 
 
+def own_addresses() -> set[str]:
+    """Every address of this host, as text."""
+    return {info["local"] for link in _ip_json("address", "show") for info in link.get("addr_info", ())}
+
+
 def _ruleset() -> list[dict[str, Any]]:
     try:
         listed = Nftables().run("list ruleset")

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -83,7 +83,7 @@ class TproxySource:
             inherited += [journal_in, beat_in, beat, control]
             beats[beat] = f"worker {number + 1}"
             self._orders.append(orders)
-            self._streams[journal] = WorkerStream(number, self._context.host, self._roles(), self._counted(number))
+            self._streams[journal] = WorkerStream(number, self._context.host, self._role(), self._counted(number))
             assignments.append(
                 Assignment(
                     number=number,
@@ -139,8 +139,14 @@ class TproxySource:
             return "host"
         return "client" if self.plan.spoof else "self"
 
-    def _roles(self) -> str:
-        return "none" if self.plan.interfaces else "client"
+    def _role(self) -> Callable[[str], str]:
+        """Which side of a session this host is on, by the client's address."""
+        if not self.plan.local:
+            return lambda client: "none"
+        if not self.plan.interfaces:
+            return lambda client: "client"
+        own = checks.own_addresses()
+        return lambda client: "client" if client in own else "none"
 
     def _counted(self, number: int) -> Any:
         def counted(counters: dict[str, int]) -> None:
@@ -262,12 +268,13 @@ class TproxySource:
         with contextlib.suppress(CannotRecordError):
             if not self._failure:
                 self._order("deactivate")
+        self._counters.clear()  # what they say from now on counts
         self._tell(DRAIN)
         while time.monotonic() < deadline and not self._failure:
             self._receive()
-            if all(not one["open"] for one in self._counters.values()):
+            if len(self._counters) == len(self._workers) and not any(one["open"] for one in self._counters.values()):
                 break
-            time.sleep(0.05)
+            time.sleep(0.02)
         self._tell(END)
         self._drain_streams()
         rows = [("flows", batch) for stream in self._streams.values() for batch in stream.take()]

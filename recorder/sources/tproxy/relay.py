@@ -112,6 +112,13 @@ class Relay:
             for descriptor in self._listeners:
                 self.epoll.modify(descriptor, select.EPOLLIN)
 
+    def no_more(self) -> None:
+        """Take what waits in the listeners' queues, and nothing after it."""
+        for listener, ipv6, own in self._listeners.values():
+            self._accept(listener, ipv6, own)
+            listener.close()
+        self._listeners.clear()
+
     def turn(self, timeout: float) -> None:
         """Wait up to `timeout` seconds for something to happen, and carry on with all that did."""
         if self._again:

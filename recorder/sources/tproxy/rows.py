@@ -23,7 +23,9 @@ FRAME_LIMIT = 64 << 20
 class WorkerStream:
     """One worker's stream, taken apart: `feed` it bytes as they come, `take` the rows that are complete."""
 
-    def __init__(self, number: int, host: str, role: str, counted: Callable[[dict[str, int]], None]) -> None:
+    def __init__(
+        self, number: int, host: str, role: Callable[[str], str], counted: Callable[[dict[str, int]], None]
+    ) -> None:
         self.number = number
         self._host = host
         self._role = role
@@ -67,8 +69,11 @@ class WorkerStream:
             self._counted(json.loads(payload))
 
 
-def batch(records: np.ndarray[Any, Any], texts: Sequence[str], host: str, role: str) -> pa.RecordBatch:
-    """Flows rows of packed records. Wall-clock times come from the offset of the clocks now."""
+def batch(records: np.ndarray[Any, Any], texts: Sequence[str], host: str, role: Callable[[str], str]) -> pa.RecordBatch:
+    """Flows rows of packed records. Wall-clock times come from the offset of the clocks now.
+
+    `texts` by number; `role` tells the observer's side from the client's address.
+    """
     rows = len(records)
     offset = time.time_ns() - time.monotonic_ns()
 
@@ -79,9 +84,9 @@ def batch(records: np.ndarray[Any, Any], texts: Sequence[str], host: str, role: 
         values = records[name].astype(np.int64)
         return pa.array(values, mask=values < least)
 
-    def text(name: str) -> pa.Array:
+    def text(name: str, change: Callable[[str], str] = str) -> pa.Array:
         numbers, places = np.unique(records[name], return_inverse=True)
-        return _dictionary([texts[number] for number in numbers], places)
+        return _dictionary([change(texts[number]) for number in numbers], places)
 
     def code(name: str, values: Sequence[str]) -> pa.Array:
         return _dictionary(list(values), records[name])
@@ -102,7 +107,7 @@ def batch(records: np.ndarray[Any, Any], texts: Sequence[str], host: str, role: 
         "client_port": pa.array(records["client_port"].astype(np.int32)),
         "server_address": text("server_address"),
         "server_port": pa.array(records["server_port"].astype(np.int32)),
-        "role": constant(role),
+        "role": text("client_address", role),
         "role_inferred": pa.array(np.zeros(rows, bool)),
         "client_bytes": pa.array(records["client_bytes"]),
         "server_bytes": pa.array(records["server_bytes"]),
@@ -126,8 +131,7 @@ def batch(records: np.ndarray[Any, Any], texts: Sequence[str], host: str, role: 
 
 def _dictionary(values: list[str], places: np.ndarray[Any, Any]) -> pa.Array:
     """A dictionary column; the empty text is null."""
-    numbers = places.astype(np.int32).reshape(-1)
-    if "" in values:
-        nothing = values.index("")
-        return pa.DictionaryArray.from_arrays(pa.array(numbers, mask=numbers == nothing), pa.array(values, pa.string()))
-    return pa.DictionaryArray.from_arrays(pa.array(numbers), pa.array(values, pa.string()))
+    distinct = {value: number for number, value in enumerate(dict.fromkeys(values))}
+    numbers = np.array([distinct[value] for value in values], np.int32)[places.reshape(-1)]
+    nothing = numbers == distinct.get("", -1)
+    return pa.DictionaryArray.from_arrays(pa.array(numbers, mask=nothing), pa.array(list(distinct), pa.string()))

@@ -114,8 +114,8 @@ class Worker:
         if not order or END in order:
             self._ending = True
         elif DRAIN in order:
-            for descriptor, _ in self.assignment.listeners:
-                self.relay.epoll.unregister(descriptor)
+            self.relay.no_more()
+            self.journal.flush(self._counters())
 
     def _interval_rows(self) -> None:
         now = monotonic_ns()
