@@ -156,6 +156,8 @@ class Converter:
     def _convert(self, closed: ClosedSpool) -> None:
         try:
             self.results.put(convert(self._trace, closed))
+        except FileNotFoundError as problem:
+            self.problems.put(f"{closed.file.path} was removed by someone else while it was being recorded ({problem})")
         except (OSError, NetrecError, pa.ArrowException) as problem:
             with self._lock:
                 self._failed.append(closed)

@@ -21,9 +21,11 @@ FIRST_RATIO = 0.1
 _TEACHING_BYTES = 1_000_000
 # The least that one more second is expected to need.
 _STEP_BYTES = 64 * 1024
-# A file is worth opening again when it can be filled for some seconds.
-_RESUME_STEPS = 8
+# Seconds' worth of rows: with less room than the first it pauses, with more than the second it goes on.
+_PAUSE_STEPS, _RESUME_STEPS = 1.5, 3
 _WORTH_ROTATING = 2_000_000
+# A spool that found no room is tried again after this time.
+_RETRY_US = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class DiskGuard:
         self._room = 0
         self._step = _STEP_BYTES
         self._last_bytes = 0
+        self._retried_us = 0
 
     @property
     def reason(self) -> str:
@@ -61,23 +64,23 @@ class DiskGuard:
             self._step = max(_STEP_BYTES, int(max(written - self._last_bytes, self._step * 0.9)))
         self._last_bytes = written
         try:
-            disk = Disk.of(self._trace)
+            disk = Disk.of(_existing(self._trace))
         except OSError as problem:
             self.failed(problem, now_us)
             return False
         needed = self._minimum.of(disk.total) + int((written + converter.pending_bytes) * max(self._ratio, 0.05) * 1.5)
         self._room = disk.free - needed
-        if not self._paused and self._room < 2 * self._step:
+        if not self._paused and self._room < _PAUSE_STEPS * self._step:
             self._pause(
                 f"only {format_size(disk.free)} free on the disk of {self._trace}, "
                 f"{format_size(needed)} are kept (--min-free, and room to finish files)",
                 now_us,
             )
-        elif self._paused:
-            if converter.failed and not converter.busy:
-                converter.retry()
-            elif not converter.busy and self._room > _RESUME_STEPS * self._step:
-                self._paused = False
+        elif self._paused and not converter.busy and self._room > _RESUME_STEPS * self._step:
+            self._paused = False
+        if converter.failed and not converter.busy and now_us - self._retried_us > _RETRY_US:
+            self._retried_us = now_us
+            converter.retry()
         return not self._paused
 
     def failed(self, problem: OSError, now_us: int) -> None:
@@ -111,3 +114,10 @@ class DiskGuard:
         """Take the ratio of Parquet to spool bytes from a finished file."""
         if done.file and not done.existed and done.spool_bytes >= _TEACHING_BYTES:
             self._ratio = done.file.bytes / done.spool_bytes
+
+
+def _existing(path: Path) -> Path:
+    """The path, or its nearest parent that exists: someone may have removed the trace under the recorder."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from netrec.trace import tables
+from netrec.trace import columns, tables
 from recorder.source import SourceHealth
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -142,9 +143,11 @@ class HealthLog:
         """What is waiting to be written; None when nothing is."""
         if not self._rows:
             return None
-        names = [item.name for item in tables.HEALTH.fields]
-        columns = {name: pa.array([row.get(name) for row in self._rows]) for name in names}
-        known = {name: column for name, column in columns.items() if column.null_count < len(column)}
+        known = {}
+        for item in tables.HEALTH.fields:
+            values = [row.get(item.name) for row in self._rows]
+            if any(value is not None for value in values):
+                known[item.name] = _column(item.type, values)
         return tables.batch(tables.HEALTH, known, len(self._rows))
 
     def written(self) -> None:
@@ -163,3 +166,11 @@ def _loss(health: SourceHealth) -> str:
         "the kernel skipped the program": health.lost_in_kernel,
     }
     return "lost because " + ", ".join(f"{place} ({count})" for place, count in places.items() if count)
+
+
+def _column(kind: pa.DataType, values: list[Any]) -> pa.Array:
+    null = np.array([value is None for value in values])
+    if pa.types.is_dictionary(kind):
+        return columns.text(np.arange(len(values)), [value or "" for value in values], null)
+    numbers = np.array([value or 0 for value in values], np.int64)
+    return columns.times(numbers, null) if pa.types.is_timestamp(kind) else columns.numbers(numbers, null, kind)

@@ -91,6 +91,7 @@ class Pipeline:
         self._stop_asked = False
         self._rotate_asked = False
         self._lost_before_interval = 0
+        self._said: set[str] = set()
 
     def run(self) -> Status:
         """Record until the duration is over or SIGINT or SIGTERM arrives; the final totals.
@@ -247,7 +248,10 @@ class Pipeline:
                 self._status.files += 1
                 self._status.bytes += done.file.bytes
         while not self._converter.problems.empty():
-            self._watcher.say(self._converter.problems.get())
+            problem = self._converter.problems.get()
+            if problem not in self._said:  # a full disk gives the same one at every try
+                self._said.add(problem)
+                self._watcher.say(problem)
         self._status.spool_bytes = self._spools.bytes + self._converter.pending_bytes
 
     def _end(self, failure: BaseException | None) -> None:

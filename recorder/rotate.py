@@ -46,6 +46,7 @@ class OpenSpools:
         self._folder = folder
         self._capture = capture
         self._open: dict[str, SpoolWriter] = {}
+        self._broken: list[SpoolWriter] = []
         self._next: dict[str, int] = {}
         self._opened = iso(now)
 
@@ -67,6 +68,7 @@ class OpenSpools:
         batch = parts[0] if len(parts) == 1 else pa.concat_batches(parts)
         spool = self._open.get(table)
         if spool is None:
+            self._folder.renew()
             number = self._next.get(table, 0)
             spool = SpoolWriter(
                 layout.SpoolFile(self._folder.path, table, number),
@@ -82,16 +84,21 @@ class OpenSpools:
             self._open[table] = spool
             self._next[table] = number + 1
         else:
-            spool.append(batch, events_lost)
+            try:
+                spool.append(batch, events_lost)
+            except OSError:
+                self._broken.append(self._open.pop(table))
+                raise
         return batch.num_rows
 
     def rotate(self, closed: str, now: float, events_lost: int) -> list[ClosedSpool]:
         """Close every open spool; the next rows go to new ones. `closed`: interval, size, hangup, end, disk_full."""
         done = []
-        for spool in self._open.values():
+        for spool in (*self._broken, *self._open.values()):
             spool.close()
             done.append(ClosedSpool(spool.file, closed, iso(now), events_lost, spool.bytes))
         self._open.clear()
+        self._broken.clear()
         self._opened = iso(now)
         return done
 

@@ -11,6 +11,7 @@ a tail torn by a power cut costs only the batches that it tore.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -101,6 +102,20 @@ class SpoolFolder:
         os.close(lock)
         return None
 
+    def renew(self) -> None:
+        """Make and lock the folder again if someone removed it under the recorder; raises `OSError`."""
+        try:
+            if os.fstat(self._lock).st_ino == (self.path / layout.LOCK_FILE).stat().st_ino:
+                return
+        except FileNotFoundError:
+            pass
+        make_folder(self.path)
+        again = SpoolFolder.acquire(self.path)
+        if again is None:
+            raise FileNotFoundError(errno.ENOENT, "the spool folder was removed", str(self.path))
+        os.close(self._lock)
+        self._lock = again._lock
+
     def reserve(self) -> None:
         """Set a little room aside; without it (a disk already full) the recorder still runs."""
         descriptor = os.open(
@@ -187,10 +202,11 @@ class SpoolWriter:
 
     def close(self) -> None:
         """End the stream."""
-        try:
-            self._stream.close()
-        except OSError:
-            pass  # no room for the end marker; the reader does without
+        if not self._sink.closed:
+            try:
+                self._stream.close()
+            except OSError:
+                pass  # no room for the end marker; the reader does without
         self.abandon()
 
     def abandon(self) -> None:

@@ -15,14 +15,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from netrec.trace import fields, tables
+from netrec.trace import columns, tables
 
 SOURCE_NAME = "synthetic"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAXIMUM_SEGMENT = 1448  # payload bytes of a full TCP segment on Ethernet with timestamps
-CLOSES = ("fin", "rst_sent", "rst_received", "timeout", "connect_failed")
+CATALOGUE = 500  # sizes per service
+UNIQUE_SHARE = 0.2
+CLOSES = ["fin", "rst_sent", "rst_received", "timeout", "connect_failed"]
 CLOSE_SHARES = (0.97, 0.012, 0.012, 0.003, 0.003)
 
 
@@ -83,14 +84,14 @@ class FlowGenerator:
     def rows(self, start_us: int, end_us: int, count: int) -> pa.RecordBatch:
         """`count` rows of flows that end in [start_us, end_us), microseconds since 1970, sorted by end_time.
 
-        Rows of long-lived connections that fall due in the window come on top, in order.
+        Rows of long-lived connections that fall due in the window come on top, after the others.
         """
         random = self._random
         span = max(end_us - start_us, 1)
         end = np.sort(random.integers(start_us, start_us + span, count))
         service = random.choice(len(SERVICES), count, p=self._weights).astype(np.int32)
-        client_bytes = self._lognormal(self._client_bytes[service], 1.0)
-        server_bytes = self._lognormal(self._server_bytes[service], 1.2)
+        client_bytes = self._sizes(self._client_sizes, service)
+        server_bytes = self._sizes(self._server_sizes, service)
         close = random.choice(len(CLOSES), count, p=CLOSE_SHARES).astype(np.int32)
         peer = self._popular(count)
         round_trip = self._round_trip[peer]
@@ -98,7 +99,7 @@ class FlowGenerator:
         client_bytes[failed] = 0
         server_bytes[failed] = 0
         minimum = (round_trip * (1 + random.exponential(0.05, count))).astype(np.int64)
-        columns: dict[str, np.ndarray] = {
+        drawn: dict[str, np.ndarray] = {
             "end": end,
             "start": end - self._lognormal(self._duration[service], 0.8) - minimum,
             "service": service,
@@ -112,17 +113,14 @@ class FlowGenerator:
             "latency": (minimum * (1 + random.exponential(0.1, count))).astype(np.int64),
         }
         # The kernel numbers flows as they begin; rows come out as they end.
-        columns["flow_id"] = np.empty(count, np.int64)
-        columns["flow_id"][np.argsort(columns["start"], kind="stable")] = np.arange(
+        drawn["flow_id"] = np.empty(count, np.int64)
+        drawn["flow_id"][np.argsort(drawn["start"], kind="stable")] = np.arange(
             self._next_flow, self._next_flow + count
         )
         self._next_flow += count
-        short = self._batch(columns, "end")
+        short = self._batch(drawn, "end")
         due = self._due(end_us)
-        if due is None:
-            return short
-        both = pa.concat_batches([short, due])
-        return both.take(pc.sort_indices(both.column("end_time")))
+        return short if due is None else pa.concat_batches([short, due])
 
     def stop(self, now_us: int) -> pa.RecordBatch | None:
         """The `forced` rows of the long-lived connections, up to `now_us`; None when there are none."""
@@ -139,7 +137,7 @@ class FlowGenerator:
 
     def _addresses(self, clients: int, ipv6_share: float) -> None:
         random = self._random
-        number = random.choice(2**24, size=clients, replace=False)
+        number = np.arange(clients) * 7919 % 2**24  # a prime step: distinct, and spread over the network
         self._is_ipv6 = random.random(clients) < ipv6_share
         texts = [
             f"2001:db8:{n >> 16:x}::{n & 0xFFFF:x}" if six and n & 0xFFFF else f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}"
@@ -147,7 +145,7 @@ class FlowGenerator:
         ]
         self._is_ipv6 = np.array([":" in text for text in texts])
         # The last two are this host itself, as IPv4 and IPv6.
-        self._address_texts = pa.array([*texts, "192.0.2.10", "2001:db8::10"])
+        self._address_texts = [*texts, "192.0.2.10", "2001:db8::10"]
         self._own = np.where(self._is_ipv6, clients + 1, clients).astype(np.int32)
         self._round_trip = np.maximum(30, random.lognormal(math.log(800), 1.2, clients)).astype(np.int64)
         popularity = 1 / np.arange(1, clients + 1) ** 1.1
@@ -156,8 +154,8 @@ class FlowGenerator:
     def _services(self) -> None:
         self._weights = np.array([service.weight for service in SERVICES])
         self._weights /= self._weights.sum()
-        self._client_bytes = np.log([service.client_bytes for service in SERVICES])
-        self._server_bytes = np.log([service.server_bytes for service in SERVICES])
+        self._client_sizes = self._catalogue([service.client_bytes for service in SERVICES], 1.0)
+        self._server_sizes = self._catalogue([service.server_bytes for service in SERVICES], 1.2)
         self._duration = np.log([service.duration_us for service in SERVICES])
         self._inbound = np.array([service.inbound for service in SERVICES])
         self._port = np.array([service.port for service in SERVICES], np.int32)
@@ -208,6 +206,18 @@ class FlowGenerator:
         flows["last"][index] = end
         return self._batch(rows, reason)
 
+    def _catalogue(self, medians: list[float], spread: float) -> np.ndarray:
+        """Sizes of each service's requests or replies: the same page gives the same size again and again."""
+        return np.array([self._lognormal(np.full(CATALOGUE, math.log(median)), spread) for median in medians])
+
+    def _sizes(self, catalogue: np.ndarray, service: np.ndarray) -> np.ndarray:
+        """One size per flow: most from the catalogue, the popular ones more often, some like no other."""
+        count = len(service)
+        item = (CATALOGUE * self._random.random(count) ** 3).astype(np.int64)
+        sizes = catalogue[service, item]
+        unique = self._random.random(count) < UNIQUE_SHARE
+        return np.where(unique, (sizes * self._random.uniform(0.5, 1.5, count)).astype(np.int64) + 1, sizes)
+
     def _popular(self, count: int) -> np.ndarray:
         return np.searchsorted(self._popularity, self._random.random(count)).clip(max=len(self._popularity) - 1)
 
@@ -227,45 +237,45 @@ class FlowGenerator:
         if port is None:
             port = random.integers(16384, 30500, count, dtype=np.int32) * 2
         arrays: dict[str, Any] = {
-            "start_time": _time(rows["start"]),
-            "end_time": _time(rows["end"]),
-            "flow_start_time": _time(rows.get("flow_start", rows["start"])),
+            "start_time": columns.times(rows["start"]),
+            "end_time": columns.times(rows["end"]),
+            "flow_start_time": columns.times(rows.get("flow_start", rows["start"])),
             "flow_id": rows["flow_id"],
-            "flow_end_reason": _constant(reason, count),
-            "transport": _constant("tcp", count),
-            "network_type": _text(self._is_ipv6[peer], ("ipv4", "ipv6")),
-            "client_address": _text(np.where(inbound, peer, own), self._address_texts),
+            "flow_end_reason": columns.constant(reason, count),
+            "transport": columns.constant("tcp", count),
+            "network_type": columns.text(self._is_ipv6[peer], ["ipv4", "ipv6"]),
+            "client_address": columns.text(np.where(inbound, peer, own), self._address_texts),
             "client_port": port,
-            "server_address": _text(np.where(inbound, own, peer), self._address_texts),
+            "server_address": columns.text(np.where(inbound, own, peer), self._address_texts),
             "server_port": self._port[service],
-            "role": _text(inbound, ("client", "server")),
+            "role": columns.text(inbound, ["client", "server"]),
             "role_inferred": np.zeros(count, bool),
             "client_bytes": rows["client_bytes"],
             "server_bytes": rows["server_bytes"],
             "client_packets": client_packets,
             "server_packets": server_packets,
-            "client_retransmits": pa.array(again, mask=inbound),
-            "server_retransmits": pa.array(again, mask=~inbound),
+            "client_retransmits": columns.numbers(again, inbound),
+            "server_retransmits": columns.numbers(again, ~inbound),
             "process_pid": self._pid[service],
-            "process_name": _text(service, tuple(one.process for one in SERVICES)),
+            "process_name": columns.text(service, [one.process for one in SERVICES]),
             "process_uid": self._uid[service],
             "cgroup_id": self._cgroup[service],
-            "container_id": _text(service, tuple(one.container for one in SERVICES)),
+            "container_id": _optional_text(service, [one.container for one in SERVICES]),
             "netns": self._netns[service],
-            "process_source": _text(inbound, ("connect", "listener")),
-            "process_unit": _text(service, tuple(one.unit for one in SERVICES)),
-            "source": _constant(SOURCE_NAME, count),
-            "host": _constant(self._host, count),
+            "process_source": columns.text(inbound, ["connect", "listener"]),
+            "process_unit": columns.text(service, [one.unit for one in SERVICES]),
+            "source": columns.constant(SOURCE_NAME, count),
+            "host": columns.constant(self._host, count),
             "duplicate": np.zeros(count, bool),
         }
         if over is None:
             arrays |= {"rtt_us": rows["rtt"], "rtt_min_us": rows["rtt_min"], "connect_latency_us": rows["latency"]}
         else:
             unknown = rows["failed"]
-            arrays["tcp_close"] = _text(over, CLOSES)
+            arrays["tcp_close"] = columns.text(over, CLOSES)
             for name, key in (("rtt_us", "rtt"), ("rtt_min_us", "rtt_min"), ("connect_latency_us", "latency")):
-                arrays[name] = pa.array(rows[key], mask=unknown)
-        known = {name: one if isinstance(one, pa.Array) else pa.array(one) for name, one in arrays.items()}
+                arrays[name] = columns.numbers(rows[key], unknown)
+        known = {name: one if isinstance(one, pa.Array) else _plain(one) for name, one in arrays.items()}
         return tables.batch(tables.FLOWS, known, count)
 
     @staticmethod
@@ -307,7 +317,8 @@ def flow_batches(
     while done < count:
         rows = min(rows_per_batch, count - done)
         closed = int(start_us + np.interp(done + rows, cumulated, seconds) * 1e6)
-        yield generator.rows(opened, closed, rows)
+        batch = generator.rows(opened, closed, rows)
+        yield batch.sort_by("end_time") if long_lived else batch
         done, opened = done + rows, closed
 
 
@@ -316,19 +327,13 @@ def now_us() -> int:
     return int((datetime.now(UTC) - EPOCH).total_seconds() * 1e6)
 
 
-def _time(values: np.ndarray) -> pa.Array:
-    return pa.array(values.astype(np.int64, copy=False)).view(fields.TIME)
+def _optional_text(index: np.ndarray, values: list[str | None]) -> pa.DictionaryArray:
+    """Text by index; an index whose value is None becomes null."""
+    missing = np.array([value is None for value in values])
+    return columns.text(index, [value or "" for value in values], missing[index])
 
 
-def _text(index: np.ndarray, values: pa.Array | tuple[str | None, ...]) -> pa.Array:
-    """Dictionary column; an index whose value is None becomes null."""
-    texts = values if isinstance(values, pa.Array) else pa.array(values, pa.string())
-    codes = index.astype(np.int32)
-    if texts.null_count:
-        missing = np.array([not one.is_valid for one in texts])
-        return pa.DictionaryArray.from_arrays(pa.array(codes, mask=missing[codes]), texts.fill_null(""))
-    return pa.DictionaryArray.from_arrays(codes, texts)
-
-
-def _constant(value: str, count: int) -> pa.Array:
-    return pa.DictionaryArray.from_arrays(np.zeros(count, np.int32), pa.array([value]))
+def _plain(values: np.ndarray) -> pa.Array:
+    if values.dtype == bool:
+        return columns.booleans(values)
+    return columns.numbers(values, kind=pa.int32() if values.dtype == np.int32 else pa.int64())

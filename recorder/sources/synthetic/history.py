@@ -16,6 +16,9 @@ from recorder.sources.synthetic.flows import EPOCH, flow_batches
 from recorder.spool import SpoolFolder
 from recorder.writer import FileWriter, Finished, hour_of
 
+# Long histories are read more often than the recorder's own files, and nobody waits for memory here.
+ROWS_PER_GROUP = 122_880
+
 
 def write_history(
     trace: Path | str,
@@ -58,7 +61,10 @@ def write_batches(
                     if writer:
                         finished.append(_finish(writer, capture))
                     writer = FileWriter(
-                        trace, layout.TraceFile("flows", hour, host, capture.capture, len(finished)), folder.path
+                        trace,
+                        layout.TraceFile("flows", hour, host, capture.capture, len(finished)),
+                        folder.path,
+                        ROWS_PER_GROUP,
                     )
                 writer.write(part)
         if writer:
