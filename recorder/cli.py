@@ -8,4 +8,9 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "Turn what a killed recorder left behind into Parquet.",
     ),
     "doctor": ("recorder.commands.doctor", "command", "Say which sources can run here and, if not, why."),
+    "schedule": (
+        "recorder.commands.schedule",
+        "command",
+        "Record at fixed times, by cron or systemd.",
+    ),
 }
