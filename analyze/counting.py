@@ -14,22 +14,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import duckdb
-
     from analyze.scan import Scan
 
 _ENDED = "row_reason is distinct from 'active'"
 
 
-def create_macros(connection: duckdb.DuckDBPyConnection, scan: Scan) -> None:
+def create_macros(scan: Scan) -> None:
     """Define `counts_the_flow(reason, capture, flow, time)` and `scaled(counter, sampling)` for the open `flows`."""
-    sampled = connection.execute("select 1 from flows where sampling_interval > 1 limit 1").fetchone()
+    sampled = scan.execute("select 1 from flows where sampling_interval > 1 limit 1").fetchone()
     expression = "counter * coalesce(sampling, 1)" if sampled else "counter"
-    connection.execute(f"create temp macro scaled(counter, sampling) as {expression}")
+    scan.execute(f"create temp macro scaled(counter, sampling) as {expression}")
     counts = _ENDED
-    if may_be_open(scan) and _find_open_flows(connection, scan.in_window("end_time")):
+    if may_be_open(scan) and _find_open_flows(scan, scan.in_window("end_time")):
         counts += " or (row_capture, row_flow, row_time) in (select (capture, flow_id, last_time) from open_flow)"
-    connection.execute(f"create temp macro counts_the_flow(row_reason, row_capture, row_flow, row_time) as {counts}")
+    scan.execute(f"create temp macro counts_the_flow(row_reason, row_capture, row_flow, row_time) as {counts}")
 
 
 def may_be_open(scan: Scan) -> bool:
@@ -43,19 +41,19 @@ def may_be_open(scan: Scan) -> bool:
     return any(closed != "end" for _, closed in last.values())
 
 
-def _find_open_flows(connection: duckdb.DuckDBPyConnection, inside: str) -> bool:
-    connection.execute(
+def _find_open_flows(scan: Scan, inside: str) -> bool:
+    scan.execute(
         f"""create table open_flow as
         select capture, flow_id, max(end_time) as last_time
         from flows where flow_end_reason = 'active' and flow_id is not null and {inside} and duplicate is not true
         group by all"""
     )
     # Flows with several rows are few: looking for the ends of those only reads one column of all the others.
-    connection.execute(
+    scan.execute(
         f"""delete from open_flow where (capture, flow_id) in (
             select (capture, flow_id) from flows
             where flow_end_reason is distinct from 'active' and {inside}
               and flow_id in (select flow_id from open_flow)
         )"""
     )
-    return connection.execute("select 1 from open_flow limit 1").fetchone() is not None
+    return scan.execute("select 1 from open_flow limit 1").fetchone() is not None

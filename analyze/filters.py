@@ -70,9 +70,13 @@ class Filter:
         for table in _TABLES:
             if all(column.lower() in self._fields[table] for column in self.columns):
                 try:
-                    connection.execute(f"select 1 from empty_{table} where ({self._condition})")
+                    # A row, so that a constant that cannot be converted shows now and not in the middle of a query.
+                    connection.execute(f"create or replace temp table filter_probe as select * from empty_{table}")
+                    connection.execute("insert into filter_probe (host) values ('')")
+                    connection.execute(f"select 1 from filter_probe where ({self._condition})")
                 except duckdb.Error as problem:
                     raise QueryError(f"--filter: {first_sentence(problem)}", _EXAMPLE) from None
+                connection.execute("drop table filter_probe")
                 return
         raise QueryError("--filter: no table has all of its fields", f"it names {', '.join(sorted(self.columns))}")
 

@@ -77,7 +77,7 @@ class Scan:
                 raise self._missing(table)
             self._create_view(table)
             self.views.add(table)
-            shared.create_views(self.connection, self._shared, table, self)
+            shared.create_views(self._shared, table, self)
 
     def has(self, table: str) -> bool:
         """Whether some trace has rows of this table (its view exists afterwards)."""
@@ -96,14 +96,8 @@ class Scan:
         `skipped`, and the query runs again. Raises `QueryError` when the SQL is wrong.
         """
         table = f"result_{next(self._names)}"
-        statement = f"create table {table} as {sql.rstrip().rstrip(';')}"
-        while True:
-            try:
-                self.connection.execute(statement, dict(parameters or {}))
-                break
-            except duckdb.Error as problem:
-                if not self._drop_damaged(problem):
-                    raise messages.explain(problem, self) from None
+        statement = f"create table {table} as {sandbox.check_select(self.connection, sql)}"
+        self.execute(statement, parameters)
         known = {column.name: column for column in columns}
         described = self.connection.execute(f"select * from {table} limit 0").description or []
         actual = [Column(item[0], str(item[1])) for item in described]
@@ -114,6 +108,15 @@ class Scan:
             for item in actual
         ]
         return Result(self.connection, table, merged, name)
+
+    def execute(self, statement: str, parameters: Mapping[str, Any] | None = None) -> duckdb.DuckDBPyConnection:
+        """Run a trusted statement; a file that turns out damaged is left out and the statement runs again."""
+        while True:
+            try:
+                return self.connection.execute(statement, dict(parameters or {}))
+            except duckdb.Error as problem:
+                if not self._drop_damaged(problem):
+                    raise messages.explain(problem, self) from None
 
     def fetch(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """The rows of a small SELECT as Python values (see `Result.rows`)."""

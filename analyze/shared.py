@@ -61,21 +61,21 @@ def create_empty_tables(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute((BUILT_IN / FOLDER / _EMPTY).read_text())
 
 
-def create_window_macros(connection: duckdb.DuckDBPyConnection, scan: Scan) -> None:
+def create_window_macros(scan: Scan) -> None:
     """`in_window(time)`, and the window's ends in microseconds since 1970 (far away where it is unbounded)."""
     since, until = scan.window.since, scan.window.until
-    connection.execute(f"create temp macro in_window(moment) as {scan.in_window('moment')}")
-    connection.execute(f"create temp macro window_start() as {microseconds(since) if since else -_FAR}::BIGINT")
-    connection.execute(f"create temp macro window_end() as {microseconds(until) if until else _FAR}::BIGINT")
+    scan.execute(f"create temp macro in_window(moment) as {scan.in_window('moment')}")
+    scan.execute(f"create temp macro window_start() as {microseconds(since) if since else -_FAR}::BIGINT")
+    scan.execute(f"create temp macro window_end() as {microseconds(until) if until else _FAR}::BIGINT")
 
 
-def create_views(connection: duckdb.DuckDBPyConnection, shared: Shared, opened: str, scan: Scan) -> None:
+def create_views(shared: Shared, opened: str, scan: Scan) -> None:
     """Run the shared files that can run now that the table `opened` is open."""
     if opened == "flows":
-        counting.create_macros(connection, scan)
+        counting.create_macros(scan)
     if not shared.loaded:
-        create_window_macros(connection, scan)
+        create_window_macros(scan)
     for file in shared.files:
         if file.path not in shared.loaded and all(table in scan.views for table in file.tables):
             shared.loaded.add(file.path)
-            connection.execute(file.sql)
+            scan.execute(file.sql)

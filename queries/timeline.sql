@@ -20,6 +20,7 @@ with span as (
     greatest(epoch_us(min(start_time)), window_start()) as low,
     least(epoch_us(max(end_time)), window_end() - 1) as high
   from flow_overlapping
+  having count(*) > 0
 ),
 width as (
   select coalesce($bin::BIGINT, min(case when (high - low) / candidate <= 60 then candidate end), 86400000000) as width

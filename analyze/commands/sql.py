@@ -24,8 +24,8 @@ def command(session: Session, statement: str) -> None:
     """
     text = sys.stdin.read() if statement == "-" else statement
     scan = session.open()
-    select = sandbox.check_select(scan.connection, text)
+    sandbox.check_select(scan.connection, text)
     for table in files.tables_of(scan.folders):
         if table in scan.TABLES:
             scan.has(table)
-    session.write(scan.query(select, name="sql"), scan)
+    session.write(scan.query(text, name="sql"), scan)
