@@ -75,6 +75,7 @@ def prepare(settings: Mapping[str, Any]) -> Plan:
         workers=workers(settings),
         session_limit=limit,
         descriptors=descriptors,
+        left_behind=_left_behind(),
         notes=tuple(notes),
     )
     rehearse(plan)
@@ -265,6 +266,18 @@ def _taken(ruleset: list[dict[str, Any]]) -> tuple[int, set[int], set[int]]:
     for number in _mark_values(ruleset):
         marks |= number
     return marks, preferences, tables
+
+
+def _left_behind() -> tuple[str, ...]:
+    """`ip` commands that remove the rules and routes of a netrec that is no more (its table went with it)."""
+    found = []
+    for version in (4, 6):
+        for rule in _ip_json(f"-{version}", "rule", "show"):
+            if str(rule.get("protocol")) == str(PROTOCOL):
+                found.append(f"-{version} rule del pref {rule['priority']} protocol {PROTOCOL}")
+        for route in _ip_json(f"-{version}", "route", "show", "table", "all", "proto", str(PROTOCOL)):
+            found.append(f"-{version} route del local default dev lo table {route['table']}")
+    return tuple(found)
 
 
 def _mark_values(node: Any) -> Iterator[int]:

@@ -9,10 +9,11 @@ the plan and the descriptors. From the recorder it takes one word a line and ans
     deactivate  no longer; sessions that the proxy has go on
     remove      everything is taken away; the guard ends
 
-Every `TICK` it listens to the beats of the recorder and of each worker. One that says nothing for `SILENT_TICKS`, or
-whose pipe closes, ends the proxy: nothing more is chosen at once, the workers are killed (their sockets are closed
-by the kernel, and their peers told), and a moment later table, rules and routes are gone. If the guard itself dies,
-the kernel takes the table away, and the recorder the routes. While the workers are full, nothing is chosen.
+Every `TICK` it looks whether the recorder and the workers run, and listens to the workers' beats. One that is gone or
+stopped, or a worker that says nothing for `SILENT_TICKS`, ends the proxy: nothing more is chosen at once, the workers
+are killed (their sockets are closed by the kernel, and their peers told), and a moment later table, rules and
+routes are gone. If the guard itself dies, the kernel takes the table away, and the recorder the routes. While a
+worker is full, nothing is chosen.
 """
 
 from __future__ import annotations
@@ -22,17 +23,16 @@ import json
 import os
 import select
 import signal
-import subprocess
 import sys
 import time
 
 from recorder.sources.tproxy.nftables import Nftables, NftablesError
-from recorder.sources.tproxy.plan import TABLE, Plan, from_json
+from recorder.sources.tproxy.plan import TABLE, Plan, from_json, run_ip
 
 TICK = 0.05
-SILENT_TICKS = 12
+SILENT_TICKS = 14
 # So long the kernel may still say goodbye to the peers of sockets that were closed for a dead worker.
-FAREWELL = 0.3
+FAREWELL = 0.15
 COUNTER_TICKS = 20
 FULL = b"#"
 
@@ -49,6 +49,7 @@ class Guard:
         self._nftables: Nftables | None = None
         self._wanted = self._active = False
         self._workers: list[int] = []  # pidfds
+        self._family = {os.getppid(): "the recorder"}  # process ids
         self._rest = b""
         self._done = False
 
@@ -73,6 +74,9 @@ class Guard:
                 self._tick(ticks)
 
     def _tick(self, ticks: int) -> None:
+        for pid, whose in self._family.items():
+            if _stopped(pid) and not self._done:
+                self._fail(f"{whose} was stopped")
         for descriptor, silent in self._silent.items():
             if silent >= 0 and not self._done:
                 self._silent[descriptor] = silent + 1
@@ -110,6 +114,7 @@ class Guard:
             try:
                 if word == "workers":
                     self._workers = [os.pidfd_open(int(pid)) for pid in rest]
+                    self._family |= {int(pid): f"worker {number}" for number, pid in enumerate(rest, 1)}
                 else:
                     {"install": self._install, "activate": self._activate, "deactivate": self._deactivate}.get(
                         word, self._remove
@@ -125,8 +130,7 @@ class Guard:
     def _install(self) -> None:
         self._nftables = Nftables()
         self._nftables.run(self._plan.install())
-        for command in self._plan.routes():
-            _ip(command)
+        run_ip([*self._plan.left_behind, *self._plan.routes()])
 
     def _activate(self) -> None:
         self._wanted = True
@@ -172,19 +176,20 @@ class Guard:
             with contextlib.suppress(NftablesError):
                 self._nftables.run(self._plan.remove())
             self._nftables = None
-        for command in self._plan.unroute():
-            with contextlib.suppress(OSError):
-                _ip(command)
+        with contextlib.suppress(OSError):
+            run_ip(self._plan.unroute())
 
     def _say(self, line: str) -> None:
         with contextlib.suppress(OSError):
             os.write(self._control, line.replace("\n", " ").encode() + b"\n")
 
 
-def _ip(command: list[str]) -> None:
-    done = subprocess.run(["ip", *command], capture_output=True, text=True)
-    if done.returncode:
-        raise OSError(f"ip {' '.join(command)}: {done.stderr.strip()}")
+def _stopped(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b") ")[2][:1] in (b"T", b"t")
+    except OSError:
+        return False  # gone: its pipe says so
 
 
 def main() -> None:

@@ -11,7 +11,10 @@ The table has the `owner` flag: the kernel removes it when the process that made
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import groupby
 
 TABLE = "netrec_tproxy"
 # Of the routing rules and routes (RTPROT): what a killed netrec left behind is recognised by it.
@@ -24,7 +27,8 @@ class Plan:
     """Everything that is decided before anything is changed.
 
     `versions`: IP versions, of 4 and 6. `ways`: the filter as nft matches, one rule each (an empty match: everything).
-    `mark` and `own_mark` are single bits; `table` and `preference` those of the routing rule.
+    `mark` and `own_mark` are single bits; `table` and `preference` those of the routing rule. `left_behind`: `ip`
+    commands that take away the rules of a netrec that was killed together with its guard.
     """
 
     interfaces: tuple[str, ...]
@@ -40,6 +44,7 @@ class Plan:
     workers: int = 1
     session_limit: int = 0
     descriptors: int = 0
+    left_behind: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -110,32 +115,30 @@ class Plan:
         """nft commands that take the table away."""
         return f"delete table inet {TABLE}\n"
 
-    def routes(self) -> list[list[str]]:
-        """`ip` command lines (without `ip`) that send what is marked to the proxy."""
-        made: list[list[str]] = []
+    def routes(self) -> list[str]:
+        """`ip` commands (without `ip`) that send what is marked to the proxy."""
+        made: list[str] = []
         for version in self.versions:
-            family = f"-{version}"
-            made.append([family, *_words(f"route add local default dev lo table {self.table} proto {PROTOCOL}")])
-            made.append([family, "rule", "add", *self._rule()])
+            made.append(f"-{version} route add local default dev lo table {self.table} proto {PROTOCOL}")
+            made.append(f"-{version} rule add {self._rule()}")
         return made
 
-    def unroute(self) -> list[list[str]]:
-        """`ip` command lines that take away what `routes` made, the rule first."""
-        made: list[list[str]] = []
+    def unroute(self) -> list[str]:
+        """`ip` commands that take away what `routes` made, the rule first."""
+        made: list[str] = []
         for version in self.versions:
-            made.append([f"-{version}", "rule", "del", *self._rule()])
-            made.append([f"-{version}", *_words(f"route del local default dev lo table {self.table}")])
+            made.append(f"-{version} rule del {self._rule()}")
+            made.append(f"-{version} route del local default dev lo table {self.table}")
         return made
 
-    def _rule(self) -> list[str]:
-        mark = f"{self.mark:#x}/{self.mark:#x}"
-        return _words(f"fwmark {mark} lookup {self.table} pref {self.preference} protocol {PROTOCOL}")
+    def _rule(self) -> str:
+        return f"fwmark {self.mark:#x}/{self.mark:#x} lookup {self.table} pref {self.preference} protocol {PROTOCOL}"
 
     def text(self) -> str:
         """The plan as `--dry-run` prints it: what would be run, in order, and how it is undone."""
         lines = ["# nftables: this table, which the kernel removes with the process that made it", self.install()]
         lines += ["# routing: what is marked is delivered to the proxy"]
-        lines += [f"ip {' '.join(command)}" for command in self.routes()]
+        lines += [f"ip {command}" for command in (*self.left_behind, *self.routes())]
         lines += ["", "# from then on new sessions are chosen", self.activate()]
         lines += [
             f"# {self.workers} workers listen on 127.0.0.1 and [::1] port {self.port}; each takes up to "
@@ -144,16 +147,30 @@ class Plan:
         lines += [f"# {note}" for note in self.notes]
         lines += ["# afterwards, or when the proxy is killed or hangs, all of it is taken away:"]
         lines += [f"#   nft {self.remove().strip()}"]
-        lines += [f"#   ip {' '.join(command)}" for command in self.unroute()]
+        lines += [f"#   ip {command}" for command in self.unroute()]
         return "\n".join(lines)
-
-
-def _words(text: str) -> list[str]:
-    return text.split()
 
 
 def _join(*parts: str) -> str:
     return " ".join(part for part in parts if part)
+
+
+def run_ip(commands: Iterable[str]) -> None:
+    """Run `ip` commands as `routes` gives them, each IP version's in one process; every one is tried.
+
+    Raises `OSError` with the first complaint.
+    """
+    complaints = ""
+    for version, lines in groupby(sorted(commands, key=lambda command: command[:2]), key=lambda command: command[:2]):
+        done = subprocess.run(
+            ["ip", version, "-force", "-batch", "-"],
+            input="".join(line[3:] + "\n" for line in lines),
+            capture_output=True,
+            text=True,
+        )
+        complaints += done.stderr if done.returncode else ""
+    if complaints:
+        raise OSError(f"ip: {complaints.splitlines()[0]}")
 
 
 def from_json(given: dict[str, object]) -> Plan:

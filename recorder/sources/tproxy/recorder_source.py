@@ -10,7 +10,6 @@ import select
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
@@ -19,9 +18,9 @@ from typing import Any
 from netrec.errors import CannotRecordError
 from recorder.source import CaptureContext, SourceHealth
 from recorder.sources.tproxy import checks, dial, wire
-from recorder.sources.tproxy.plan import Plan
+from recorder.sources.tproxy.plan import Plan, run_ip
 from recorder.sources.tproxy.rows import WorkerStream
-from recorder.sources.tproxy.worker import BEAT, DRAIN, END, Assignment
+from recorder.sources.tproxy.worker import DRAIN, END, Assignment
 
 PIPE_SIZE = 1 << 20
 F_SETPIPE_SZ = 1031
@@ -44,7 +43,6 @@ class TproxySource:
         self._workers: list[subprocess.Popen[bytes]] = []
         self._orders: list[int] = []  # to the workers
         self._streams: dict[int, WorkerStream] = {}
-        self._beating = threading.Event()
         self._counters: dict[int, dict[str, int]] = {}
         self._accepted = self._seen = self._lost = 0
         self._failure = ""
@@ -99,11 +97,6 @@ class TproxySource:
                     keep_query=bool(self._context.settings.get("http_query")),
                 )
             )
-        beat, own_beat = os.pipe()
-        for pipe in (beat, own_beat):
-            os.set_blocking(pipe, False)
-        beats[beat] = "the recorder"
-        inherited.append(beat)
         self._control, guards = socket.socketpair()
         self._control.settimeout(START_PATIENCE)
         given = {"plan": asdict(plan), "control": guards.fileno(), "beats": beats}
@@ -117,7 +110,6 @@ class TproxySource:
         finally:
             for descriptor in inherited:
                 os.close(descriptor)
-        threading.Thread(target=self._beat, args=(own_beat,), name="netrec-tproxy-beat", daemon=True).start()
         self._order("workers " + " ".join(str(worker.pid) for worker in self._workers))
         self._await_workers()
         self._order("activate")
@@ -164,14 +156,6 @@ class TproxySource:
             if any(worker.poll() is not None for worker in self._workers) or time.monotonic() > deadline:
                 raise CannotRecordError("a worker of the proxy did not start", "--debug shows its error above")
             time.sleep(0.01)
-
-    def _beat(self, descriptor: int) -> None:
-        """Tell the guard that this process is not stopped; a thread, as the pipeline may be writing."""
-        with contextlib.suppress(OSError):
-            while not self._beating.wait(BEAT):
-                with contextlib.suppress(BlockingIOError):
-                    os.write(descriptor, b"+")
-        os.close(descriptor)
 
     def _order(self, line: str) -> None:
         """Send the guard an order and wait until it is carried out. Raises `CannotRecordError`."""
@@ -254,6 +238,7 @@ class TproxySource:
                 elif word == "taken" and not self._accepted and int(rest) >= TAKEN_WITHOUT_SESSION:
                     self._failure = "packets that it was given never arrived (does a firewall rule drop them at input?)"
                     self._take_away()
+                    return
         except BlockingIOError:
             return
         except OSError:
@@ -323,11 +308,10 @@ class TproxySource:
             self._guard = None
 
     def _unroute(self) -> None:
-        for command in self.plan.unroute():
-            subprocess.run(["ip", *command], capture_output=True)
+        with contextlib.suppress(OSError):
+            run_ip(self.plan.unroute())
 
     def _tidy(self) -> None:
-        self._beating.set()
         for descriptor in self._orders:
             os.close(descriptor)
         self._orders.clear()

@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 from recorder.sources.tproxy.nftables import Nftables, NftablesError
-from recorder.sources.tproxy.plan import from_json
+from recorder.sources.tproxy.plan import from_json, run_ip
 
 CLONE_NEWNET = 0x40000000
 
@@ -26,10 +26,8 @@ def main() -> int:
         nftables = Nftables()
         for commands in (plan.install(), plan.activate(), plan.deactivate()):
             nftables.run(commands)
-        for command in plan.routes() + plan.unroute():
-            done = subprocess.run(["ip", *command], capture_output=True, text=True)
-            if done.returncode:
-                raise OSError(f"ip {' '.join(command)}: {done.stderr.strip()}")
+        run_ip(plan.routes())
+        run_ip(plan.unroute())
         nftables.run(plan.remove())
     except (NftablesError, OSError, subprocess.CalledProcessError) as problem:
         print(problem)
