@@ -13,7 +13,7 @@ import pytest
 from netrec.errors import CannotRecordError
 from recorder.sources.ebpf import compiler
 from recorder.sources.ebpf.btf import Btf
-from recorder.sources.ebpf.recorder_source import PROGRAM
+from recorder.sources.ebpf.programs import PROGRAM
 from recorder.sources.ebpf.records import FLOW
 from tests.support.namespaces import wait_until
 

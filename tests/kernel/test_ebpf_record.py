@@ -44,19 +44,24 @@ def record(recorders: list[subprocess.Popen[str]], folder: Path, *options: str) 
     return process
 
 
-def programs() -> dict[int, str]:
-    listed = subprocess.run(["bpftool", "-j", "prog", "list"], capture_output=True, check=True, timeout=30)
-    return {one["id"]: one.get("name", "") for one in json.loads(listed.stdout)}
+def held(pid: int) -> set[tuple[str, int]]:
+    """(kind, id) of every BPF program, map and link that a process holds a descriptor of."""
+    found = set()
+    for path in Path(f"/proc/{pid}/fdinfo").iterdir():
+        for line in path.read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name in ("prog_id", "map_id", "link_id"):
+                found.add((name.removesuffix("_id"), int(value)))
+    return found
 
 
-def maps() -> set[int]:
-    listed = subprocess.run(["bpftool", "-j", "map", "list"], capture_output=True, check=True, timeout=30)
-    return {one["id"] for one in json.loads(listed.stdout)}
-
-
-def links() -> set[int]:
-    listed = subprocess.run(["bpftool", "-j", "link", "list"], capture_output=True, check=True, timeout=30)
-    return {one["id"] for one in json.loads(listed.stdout)}
+def loaded() -> set[tuple[str, int]]:
+    """(kind, id) of everything of BPF in this kernel."""
+    found = set()
+    for kind in ("prog", "map", "link"):
+        listed = subprocess.run(["bpftool", "-j", kind, "list"], capture_output=True, check=True, timeout=30)
+        found |= {(kind, one["id"]) for one in json.loads(listed.stdout)}
+    return found
 
 
 def children(pid: int) -> list[str]:
@@ -70,19 +75,15 @@ def flows(folder: Path, netns: int) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_behind(recorders: list[subprocess.Popen[str]], tmp_path: Path, number: int) -> None:
-    before = set(programs()), maps(), links()
     process = record(recorders, tmp_path / "trace")
-    ours = [now - then for now, then in zip((set(programs()), maps(), links()), before, strict=True)]
-    assert all(len(one) >= 5 for one in ours)
+    ours = held(process.pid)
+    assert {kind for kind, _ in ours} == {"prog", "map", "link"} and len(ours) >= 20
+    assert ours <= loaded()
     assert children(process.pid) == [], "the compiler's process goes once it has handed over"
     process.send_signal(number)
     process.wait(30)
     assert process.returncode == (-9 if number == signal.SIGKILL else 0)
-
-    def gone() -> bool:
-        return not any(one & now for one, now in zip(ours, (set(programs()), maps(), links()), strict=True))
-
-    wait_until(gone, "programs, maps and links are gone")
+    wait_until(lambda: not ours & loaded(), "programs, maps and links are gone")
 
 
 def test_what_was_sent_is_what_the_files_say(

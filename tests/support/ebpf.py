@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from recorder.source import CaptureContext, SourceHealth
-from recorder.sources.ebpf.recorder_source import EbpfSource, create
+from recorder.sources.ebpf import create
 
 
 class Recording:
@@ -18,7 +18,7 @@ class Recording:
     """
 
     def __init__(self, **settings: Any) -> None:
-        self.source: EbpfSource = create(CaptureContext("observer", "capture", {"ring_size": 1 << 26} | settings))
+        self.source = create(CaptureContext("observer", "capture", {"ring_size": 1 << 26} | settings))
         self.rows: list[dict[str, Any]] = []
         self.health = SourceHealth()
 

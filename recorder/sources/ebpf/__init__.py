@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from netrec.errors import CannotRecordError
 from recorder.source import CaptureContext, Readiness, Source, SourceSpecification
 
 _CAP_BPF, _CAP_PERFMON, _CAP_SYS_ADMIN = 39, 38, 21
@@ -52,10 +53,21 @@ def can_run(settings: Mapping[str, Any]) -> Readiness:
     return Readiness(True)
 
 
-def _create(context: CaptureContext) -> Source:
-    from recorder.sources.ebpf.recorder_source import create
+def create(context: CaptureContext) -> Source:
+    """Make the source. The compiler's process is started before anything heavy is imported here.
 
-    return create(context)
+    Raises `CannotRecordError` when this process may not load eBPF programs.
+    """
+    from recorder.sources.ebpf.compiler import Build
+    from recorder.sources.ebpf.programs import request
+
+    readiness = can_run(context.settings)
+    if not readiness.ready:
+        raise CannotRecordError(readiness.reason, readiness.fix)
+    build = Build(request(context.settings))
+    from recorder.sources.ebpf.recorder_source import EbpfSource
+
+    return EbpfSource(context, build)
 
 
 SOURCE = SourceSpecification(
@@ -63,5 +75,5 @@ SOURCE = SourceSpecification(
     summary="every TCP socket of this host, from the kernel, without touching traffic",
     tables=("flows",),
     can_run=can_run,
-    create=_create,
+    create=create,
 )

@@ -1,7 +1,8 @@
 """Struct offsets, sizes and enumerators of the running kernel, from its own BTF.
 
 The format is that of Documentation/bpf/btf.rst: a header, a sequence of types of variable length, and a string
-section. Only what the programs ask for is resolved; walking all types once takes about 90 ms.
+section. Types can only be found by walking, which takes about 90 ms for all of them; the walk goes no further than
+what has been asked for so far, and the network's structs come early.
 """
 
 from __future__ import annotations
@@ -41,31 +42,45 @@ class Btf:
         self.types: list[tuple[int, int, int, int, bool]] = [(0, 0, 0, 0, False)]
         self.structs: dict[int, int] = {}  # string offset of the name -> type
         self.enums: list[int] = []
-        self._walk(header + type_offset, header + type_offset + type_length)
+        self._at = header + type_offset
+        self._end = self._at + type_length
 
-    def _walk(self, at: int, end: int) -> None:
+    def _walk(self, count: int = 2048) -> bool:
+        """Read so many more types; False when there are none left."""
         unpack, data, types = struct.Struct("<III").unpack_from, self.data, self.types
         fixed, per_member = _FIXED.get, _PER_MEMBER.get
-        while at < end:
+        at, end, last = self._at, self._end, len(types) + count
+        if at >= end:
+            return False
+        while at < end and len(types) < last:
             name, info, size = unpack(data, at)
-            kind, count = info >> 24 & 31, info & 0xFFFF
+            kind, members = info >> 24 & 31, info & 0xFFFF
             at += 12
             if kind == _STRUCT and name:
                 self.structs.setdefault(name, len(types))
             elif kind in (_ENUM, _ENUM64):
                 self.enums.append(len(types))
-            types.append((kind, count, size, at, info >> 31 == 1))
-            at += fixed(kind, 0) + per_member(kind, 0) * count
+            types.append((kind, members, size, at, info >> 31 == 1))
+            at += fixed(kind, 0) + per_member(kind, 0) * members
+        self._at = at
+        return True
+
+    def _type(self, index: int) -> tuple[int, int, int, int, bool]:
+        while index >= len(self.types) and self._walk():
+            pass
+        return self.types[index]
 
     def struct_type(self, name: str) -> int | None:
         """The index of the struct of that name."""
         needle = b"\0" + name.encode() + b"\0"
-        found = self.strings.find(needle)
-        while found >= 0:
-            if found + 1 in self.structs:
-                return self.structs[found + 1]
-            found = self.strings.find(needle, found + 1)
-        return None
+        found = self.strings.find(needle) + 1
+        if not found:
+            return None
+        # Equal strings are stored once.
+        while found not in self.structs:
+            if not self._walk():
+                return None
+        return self.structs[found]
 
     def offset(self, struct_name: str, field: str) -> int | None:
         """Offset in bytes of a field, also one of an anonymous member; None when there is no such field."""
@@ -76,20 +91,23 @@ class Btf:
     def size(self, struct_name: str) -> int | None:
         """Size of a struct in bytes."""
         index = self.struct_type(struct_name)
-        return None if index is None else self.types[index][2]
+        return None if index is None else self._type(index)[2]
 
     def enumerator(self, name: str) -> int | None:
         """Value of an enumerator of any enum."""
         wanted = self.strings.find(b"\0" + name.encode() + b"\0") + 1
         if not wanted:
             return None
-        for index in self.enums:
-            kind, count, _, at, _ = self.types[index]
-            step = _PER_MEMBER[kind]
-            for member in range(count):
-                string, value = struct.unpack_from("<Ii", self.data, at + step * member)
-                if string == wanted:
-                    return value
+        seen = 0
+        while seen < len(self.enums) or self._walk():
+            for index in self.enums[seen:]:
+                kind, count, _, at, _ = self.types[index]
+                step = _PER_MEMBER[kind]
+                for member in range(count):
+                    string, value = struct.unpack_from("<Ii", self.data, at + step * member)
+                    if string == wanted:
+                        return value
+                seen += 1
         return None
 
     def resolve(self, symbol: str) -> int | None:
@@ -113,12 +131,12 @@ class Btf:
         return self.strings[at : self.strings.index(b"\0", at)].decode()
 
     def _strip(self, index: int) -> int:
-        while self.types[index][0] in _MODIFIERS:
-            index = self.types[index][2]
+        while self._type(index)[0] in _MODIFIERS:
+            index = self._type(index)[2]
         return index
 
     def _find(self, index: int, field: str) -> int | None:
-        _, count, _, at, bitfields = self.types[index]
+        _, count, _, at, bitfields = self._type(index)
         for member in range(count):
             name, type_index, offset = struct.unpack_from("<III", self.data, at + 12 * member)
             offset = offset & 0xFFFFFF if bitfields else offset
@@ -127,7 +145,7 @@ class Btf:
                     return offset
                 continue
             inner = self._strip(type_index)
-            if self.types[inner][0] in (_STRUCT, _UNION):
+            if self._type(inner)[0] in (_STRUCT, _UNION):
                 found = self._find(inner, field)
                 if found is not None:
                     return offset + found

@@ -7,41 +7,27 @@ import math
 import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from netrec.errors import CannotRecordError
 from recorder.source import CaptureContext, SourceHealth
 from recorder.sources.ebpf import records as r
 from recorder.sources.ebpf import syscalls
-from recorder.sources.ebpf.compiler import ITERATOR, RAW_TRACEPOINT, Build, Loaded, Request
+from recorder.sources.ebpf.compiler import Build, Loaded
 from recorder.sources.ebpf.namespaces import each_namespace
+from recorder.sources.ebpf.programs import MAX_PENDING, TRACEPOINTS, max_flows, ring_bytes
 from recorder.sources.ebpf.ring import RingBuffer
-
-PROGRAM = Path(__file__).with_name("tcp.bpf.c")
-TRACEPOINTS = {
-    "tcp_state_by_process": "inet_sock_set_state",
-    "tcp_state_by_network": "inet_sock_set_state",
-    "tcp_reset_received": "tcp_receive_reset",
-    "tcp_reset_sent": "tcp_send_reset",
-    "tcp_socket_destroyed": "tcp_destroy_sock",
-}
-ITERATORS = ("bpf_iter__tcp", "bpf_iter__bpf_map_elem", "bpf_iter__task_file")
-MAPS = ["sockets", "clients", "pending", "listeners", "counters", "control", "flows"]
-MAX_PENDING = 4096
-_PAGE = 4096
 
 
 class EbpfSource:
     """A running `ebpf` source: the life cycle of `recorder.source.Source`."""
 
-    def __init__(self, context: CaptureContext) -> None:
+    def __init__(self, context: CaptureContext, build: Build) -> None:
         settings = context.settings
         self._active_timeout_ns = int(settings.get("active_timeout", 10.0) * 1e9)
-        self._max_flows = int(settings.get("max_flows", 131072))
-        self._ring_size = ring_bytes(int(settings.get("ring_size", 8 << 20)))
+        self._max_flows = max_flows(settings)
+        self._ring_size = ring_bytes(settings)
         self._context = context
         self._links: list[int] = []
         self._iterators: dict[str, int] = {}
@@ -55,18 +41,7 @@ class EbpfSource:
         self._clock = UtcClock()
         self._taken = 0
         self._last_health = SourceHealth()
-        self._build: Build | None = Build(
-            Request(
-                PROGRAM.read_text(),
-                {
-                    "MAX_FLOWS": self._max_flows,
-                    "MAX_PENDING": MAX_PENDING,
-                    "RING_PAGES": self._ring_size // _PAGE,
-                },
-                dict.fromkeys(TRACEPOINTS, RAW_TRACEPOINT) | dict.fromkeys(ITERATORS, ITERATOR),
-                MAPS,
-            )
-        )
+        self._build: Build | None = build
 
     def start(self) -> None:
         """Attach first, then look at what was open before: nothing falls in between. Raises `CannotRecordError`."""
@@ -171,6 +146,7 @@ class EbpfSource:
         parts = []
         for _ in each_namespace():
             parts.append(syscalls.read_iterator(self._iterators["tcp"]))
+            self.poll()  # on a host of many namespaces this takes a while
         records = np.frombuffer(b"".join(parts), r.FLOW)
         self._find_owners()
         if len(records):
@@ -223,11 +199,6 @@ class EbpfSource:
         self._owners_known += int(np.count_nonzero(records["owner_source"]))
 
 
-def ring_bytes(wanted: int) -> int:
-    """The ring's size: the next power of two of at least a page, as the kernel requires."""
-    return max(_PAGE, 1 << (wanted - 1).bit_length())
-
-
 class UtcClock:
     """CLOCK_REALTIME minus CLOCK_BOOTTIME in nanoseconds, without the jitter of reading two clocks.
 
@@ -264,13 +235,3 @@ def local_pairs(records: np.ndarray) -> np.ndarray:
     found = np.zeros(len(records), bool)
     found[server] = [key in clients for key in ends(records[server], "remote", "local").tolist()]
     return found
-
-
-def create(context: CaptureContext) -> EbpfSource:
-    """Make the source; starts the compiler's process at once. Raises `CannotRecordError`."""
-    from recorder.sources.ebpf import can_run
-
-    readiness = can_run(context.settings)
-    if not readiness.ready:
-        raise CannotRecordError(readiness.reason, readiness.fix)
-    return EbpfSource(context)
