@@ -34,8 +34,10 @@ format: setup-dev  ## Put every file into the common format
 bench: setup-dev  ## Measure against nfdump, tcpdump and tcplife; writes docs/benchmarks.md (as root; some minutes)
 	@$(BIN)/python -m benchmarks --write docs/benchmarks.md $(ARGUMENTS)
 
-docs: setup-dev  ## Generate the reference pages from the code
+docs: setup-dev  ## Generate the reference pages, and the outputs that the other pages show
+	@$(BIN)/python -m analyze.reference
 	@$(BIN)/python -m scripts.reference
+	@$(BIN)/python -m scripts.examples
 
 samples: setup-dev  ## Record the sample traces anew from their scripted workloads (as root)
 	@$(BIN)/python -m sample_traces.record_web_day
