@@ -188,7 +188,7 @@ def _run(trace: Path, chosen: list[SourceSpecification], values: dict[str, Any])
     )
     try:
         status = pipeline.Pipeline(plan, watcher).run()
-    except PermissionError as problem:
+    except OSError as problem:
         raise UsageError(f"output {trace} cannot be written ({problem.strerror})", "give another with -o") from None
     if isinstance(watcher, progress.JsonLines):
         watcher.done(status)
