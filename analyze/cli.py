@@ -16,6 +16,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 }
 
 ANALYSES: dict[str, tuple[str, str, str]] = {
+    "incident": (
+        "analyze.commands.incident",
+        "command",
+        "What changed, when, where, and which known pattern fits?",
+    ),
     "compare": (
         "analyze.commands.compare",
         "command",

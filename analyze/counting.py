@@ -21,7 +21,7 @@ _ENDED = "row_reason is distinct from 'active'"
 
 def create_macros(scan: Scan) -> None:
     """Define `counts_the_flow(reason, capture, flow, time)` and `scaled(counter, sampling)` for the open `flows`."""
-    sampled = scan.execute("select 1 from flows where sampling_interval > 1 limit 1").fetchone()
+    sampled = scan.execute("select 1 from flows where sampling_interval > 1 limit 1").fetchall()
     expression = "counter * coalesce(sampling, 1)" if sampled else "counter"
     scan.execute(f"create temp macro scaled(counter, sampling) as {expression}")
     counts = _ENDED
@@ -56,4 +56,4 @@ def _find_open_flows(scan: Scan, inside: str) -> bool:
               and flow_id in (select flow_id from open_flow)
         )"""
     )
-    return scan.execute("select 1 from open_flow limit 1").fetchone() is not None
+    return bool(scan.execute("select 1 from open_flow limit 1").fetchall())

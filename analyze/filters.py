@@ -13,6 +13,7 @@ from typing import Any
 import duckdb
 
 from analyze.messages import first_sentence, nearest
+from analyze.result import described, first
 from netrec.errors import QueryError
 
 _TABLES = ("flows", "events", "host", "health")
@@ -49,8 +50,7 @@ class Filter:
         for column in sorted(self.columns):
             if column.lower() not in known:
                 raise QueryError(f"--filter: there is no field {column!r}", nearest(column, known))
-        row = connection.execute("select json_deserialize_sql(?::JSON)", [json.dumps(tree)]).fetchone()
-        canonical = str(row[0]) if row else ""
+        canonical = str(first(connection, "select json_deserialize_sql(?::JSON)", [json.dumps(tree)])[0])
         self._condition = canonical.split(" WHERE ", 1)[1].rstrip(";")
         self._check_types(connection)
 
@@ -82,12 +82,11 @@ class Filter:
 
 
 def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> list[str]:
-    return [item[0] for item in connection.execute(f"select * from empty_{table}").description or []]
+    return [name for name, _ in described(connection, f"empty_{table}")]
 
 
 def _parse(connection: duckdb.DuckDBPyConnection, text: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    row = connection.execute("select json_serialize_sql(?)", [f"select 1 where (\n{text}\n)"]).fetchone()
-    tree = json.loads(row[0]) if row else {}
+    tree = json.loads(first(connection, "select json_serialize_sql(?)", [f"select 1 where (\n{text}\n)"])[0])
     if tree.get("error"):
         message = str(tree.get("error_message", "it cannot be read")).splitlines()[0]
         raise QueryError(f"--filter: {text!r} is not an SQL expression ({message})", _EXAMPLE)
@@ -120,6 +119,6 @@ def _check_nodes(connection: duckdb.DuckDBPyConnection, nodes: list[dict[str, An
             known = connection.execute(
                 "select 1 from duckdb_functions() where function_name = ? and function_type in ('scalar', 'macro')",
                 [name],
-            ).fetchone()
+            ).fetchall()
             if not known or name in _REFUSED:
                 raise QueryError(f"--filter: there is no function {name!r} for filters", _EXAMPLE)

@@ -72,8 +72,7 @@ class Result:
         self.context = Context()
 
     def __len__(self) -> int:
-        row = self.connection.execute(f"select count(*) from {self.table}").fetchone()
-        return int(row[0]) if row else 0
+        return int(first(self.connection, f"select count(*) from {self.table}")[0])
 
     def rows(self, batch: int = 10_000) -> Iterator[tuple[Any, ...]]:
         """Every row: integers, floats, booleans, text or None; times are integer microseconds since 1970, UTC."""
@@ -91,9 +90,22 @@ class Result:
         name = quoted(column.name)
         if column.type != "HUGEINT":
             return name
-        extremes = self.connection.execute(f"select max(abs({name})) from {self.table}").fetchone()
-        fits = not extremes or extremes[0] is None or extremes[0] < 2**63
+        largest = first(self.connection, f"select max(abs({name})) from {self.table}")[0]
+        fits = largest is None or largest < 2**63
         return f"{name}::{'BIGINT' if fits else 'DOUBLE'} as {name}"
+
+
+def first(connection: duckdb.DuckDBPyConnection, sql: str, parameters: list[Any] | None = None) -> tuple[Any, ...]:
+    """The first row; takes the whole result, because one that is not taken whole blocks the connection."""
+    return connection.execute(sql, parameters or []).fetchall()[0]
+
+
+def described(connection: duckdb.DuckDBPyConnection, table: str) -> list[tuple[str, str]]:
+    """Names and types of a table's or view's columns."""
+    executed = connection.execute(f"select * from {table} limit 0")
+    columns = [(item[0], str(item[1])) for item in executed.description or []]
+    executed.fetchall()
+    return columns
 
 
 def quoted(name: str) -> str:

@@ -18,7 +18,8 @@ import duckdb
 
 from analyze import damage, files, messages, sandbox, shared, spool
 from analyze.filters import Filter
-from analyze.result import Column, Result, literal, quoted
+from analyze.moments import moment
+from analyze.result import Column, Result, described, first, literal, quoted
 from analyze.window import resolve
 from netrec.errors import MissingTableError, TraceError
 from netrec.trace.compat import FIX_UPS
@@ -99,8 +100,7 @@ class Scan:
         statement = f"create table {table} as {sandbox.check_select(self.connection, sql)}"
         self.execute(statement, parameters)
         known = {column.name: column for column in columns}
-        described = self.connection.execute(f"select * from {table} limit 0").description or []
-        actual = [Column(item[0], str(item[1])) for item in described]
+        actual = [Column(*item) for item in described(self.connection, table)]
         merged = [
             Column(item.name, item.type, known[item.name].unit, known[item.name].meaning)
             if item.name in known
@@ -236,12 +236,12 @@ class Scan:
         group = [file for file in candidates if file.name.hour == last_hour]
         statement = f"select epoch_us(max({TIME_COLUMN[table]})) from ({self._read(group, 0)})"
         try:
-            row = self.connection.execute(statement).fetchone()
+            newest = first(self.connection, statement)[0]
         except duckdb.Error:
             bad = {skipped.path for skipped in damage.find(self.connection, candidates)}
             rest = [file for file in candidates if file.path not in bad]
             return self._newest(rest, table) if bad and rest else None
-        return datetime.fromtimestamp(row[0] / 1e6, UTC) if row and row[0] is not None else None
+        return moment(newest) if newest is not None else None
 
     def _missing(self, table: str) -> MissingTableError:
         skipped = [one for one in self.skipped if f"/{table}/" in one.path]

@@ -1,0 +1,36 @@
+"""A SELECT's rows as a Polars frame, and the record of what was asked (for evidence that others can re-run)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+if TYPE_CHECKING:
+    from analyze.scan import Scan
+
+_asked: ContextVar[list[str] | None] = ContextVar("asked", default=None)
+
+
+def frame(scan: Scan, sql: str, parameters: dict[str, Any] | None = None) -> pl.DataFrame:
+    """A small SELECT's rows; text columns are plain strings. Errors are those of `Scan.query`."""
+    asked = _asked.get()
+    if asked is not None:
+        asked.append(sql)
+    found = pl.from_arrow(scan.query(sql, parameters).arrow())
+    assert isinstance(found, pl.DataFrame)
+    return found.with_columns(pl.col(pl.Categorical).cast(pl.String))
+
+
+@contextlib.contextmanager
+def recorded() -> Iterator[list[str]]:
+    """Collect the SQL of every `frame` inside the block."""
+    asked: list[str] = []
+    token = _asked.set(asked)
+    try:
+        yield asked
+    finally:
+        _asked.reset(token)
