@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -120,7 +121,10 @@ def test_a_killed_recorder_loses_no_flow_that_ended_before_the_last_second(
         # Each connection is told by its size.
         end, done, size = time.monotonic() + 4, [], 100
         while time.monotonic() < end:
-            traffic.exchange("127.0.0.1", service.port, [(size, 0)])
+            with traffic.connect("127.0.0.1", service.port) as client:
+                traffic.talk(client, size, 0)
+                client.shutdown(socket.SHUT_WR)
+                assert not client.recv(1)  # the server has closed too: the flow has ended
             done.append((time.monotonic(), size))
             size += 1
         os.kill(process.pid, signal.SIGKILL)
