@@ -17,7 +17,7 @@ _HOST_LIMIT = 255
 # The first line, and a Host header in the lines before the empty one. A method is a token (RFC 9110 5.6.2).
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}"
 _REQUEST = re.compile(rb"(?:\r?\n)*(" + _TOKEN + rb") ([\x21-\x7e\x80-\xff]+) HTTP/1\.[0-9]\r?\n")
-_HOST = re.compile(rb"\nhost:[ \t]*([^\r\n]*)\r?\n", re.IGNORECASE)
+_HOST = b"\nhost:"
 _HEAD_END = re.compile(rb"\n\r?\n")
 _START = re.compile(rb"(?:\r?\n)*(?:\r|" + _TOKEN + rb"(?: [\x21-\x7e\x80-\xff]*(?: [HTP/1.0-9]{0,8}\r?)?)?)?\Z")
 _STATUS = re.compile(rb"HTTP/1\.[0-9] ([1-5][0-9][0-9])[ \r\n]")
@@ -46,11 +46,15 @@ def parse_request(data: bytes, keep_query: bool = False) -> Request | None:
     if line is None:
         return None if len(data) < LIMIT and _START.match(data) else NOTHING
     method, target = line[1].decode("ascii"), line[2].decode("utf-8", "backslashreplace")
-    end = _HEAD_END.search(data, line.end() - 1)
-    header = _HOST.search(data, line.end() - 1, end.start() + 1 if end else len(data))
-    if header is None and end is None and len(data) < LIMIT:
+    begin = line.end() - 1
+    head_end = _HEAD_END.search(data, begin)
+    # Both the header's start and its end lie within the head.
+    head = data[begin : head_end.start() + 1 if head_end else len(data)]
+    found = head.lower().find(_HOST)
+    last = head.find(b"\n", found + 1) if found >= 0 else -1
+    if last < 0 and head_end is None and len(data) < LIMIT:
         return None
-    host = header[1].strip().decode("utf-8", "backslashreplace") if header else ""
+    host = head[found + len(_HOST) : last].strip().decode("utf-8", "backslashreplace") if last >= 0 else ""
     if not target.startswith("/"):
         authority, target = _split(method, target)
         host = host or authority

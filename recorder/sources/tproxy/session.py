@@ -33,6 +33,7 @@ class End:
         "side",
         "sniffed",
         "sock",
+        "steady",
         "urgent",
         "writable",
     )
@@ -48,6 +49,7 @@ class End:
         self.fin_sent = False
         self.hangup = False  # its FIN has come: all that will ever come can be read
         self.urgent = False
+        self.steady = False  # nothing special about it: no pipe, nothing left to learn
         self.held: bytes | memoryview = b""
         self.pipe: tuple[int, int] | None = None
         self.piped = 0
