@@ -183,16 +183,15 @@ static inline void listener_key_of(struct identity *identity, struct listener_ke
 static inline int insert(u64 sk, struct socket_entry *entry)
 {
     u64 now = bpf_ktime_get_boot_ns();
-    struct socket_entry *old = sockets.lookup(&sk);
     entry->sk = sk;
     entry->last = now;
     entry->id = (now << 8) | (bpf_get_smp_processor_id() & 0xff);
-    if (sockets.update(&sk, entry)) {
+    if (!sockets.insert(&sk, entry)) {
+        count(COUNT_INSERTED);
+    } else if (sockets.update(&sk, entry)) {                   /* full: else a missed end is overwritten */
         count(COUNT_LOST_MAP);
         return 0;
     }
-    if (!old)
-        count(COUNT_INSERTED);
     return 1;
 }
 
