@@ -21,12 +21,16 @@ _TAIL = 32 * 1024  # most footers fit, so that one read is enough
 # A key-value pair in the Thrift compact protocol: field 1 (binary) with the key, field 2 (binary) with the value.
 _PAIR = re.compile(rb"\x18[\x01-\x7f](netrec\.[a-z_]+)\x18([\x80-\xff]{0,4}[\x00-\x7f])")
 
+# A footer begins with field 1 (i32, version) and field 2 (list of schema elements, the root among them).
+_SCHEMA = re.compile(rb"\x15[\x00-\x7f]\x19(?:([\x0c-\xec])|\xfc([\x80-\xff]{0,4}[\x00-\x7f]))", re.DOTALL)
+
 
 @dataclass(frozen=True)
 class Footer:
-    """What a file says about itself: netrec's keys, and its size in bytes."""
+    """What a file says about itself: netrec's keys, its number of columns, and its size in bytes."""
 
     raw: dict[bytes, bytes]
+    columns: int
     size: int
 
     @property
@@ -62,7 +66,9 @@ def read(path: Path | str) -> Footer:
         )
     if b"netrec.capture_id" not in raw:
         raise TraceError("not a netrec file: its footer has no netrec.capture_id")
-    return Footer(raw, size)
+    schema = _SCHEMA.match(footer)
+    columns = (schema[1][0] >> 4 if schema[1] else _varint(schema[2])) - 1 if schema else 0
+    return Footer(raw, columns, size)
 
 
 def _footer_bytes(path: Path | str) -> tuple[bytes, int]:

@@ -34,6 +34,7 @@ def connect(folders: list[Path]) -> duckdb.DuckDBPyConnection:
     for setting in (
         "timezone = 'UTC'",
         f"allowed_directories = [{allowed}]",
+        "parquet_metadata_cache = true",
         "enable_external_access = false",
         "lock_configuration = true",
     ):

@@ -27,6 +27,7 @@ from netrec.trace.compat import FIX_UPS
 TIME_COLUMN = {"flows": "end_time", "events": "time", "host": "time", "health": "end_time"}
 _START_COLUMN = {"flows": "start_time", "events": "time", "host": "time", "health": "start_time"}
 _RECORDED_BY = {"events": "--events", "host": "--host-gauges"}
+_FEW_FILES = 64
 _CAPTURE = r"regexp_extract(filename, '([^/]+)-[0-9]+\.parquet$', 1)"
 
 
@@ -172,11 +173,14 @@ class Scan:
     @staticmethod
     def _read(group: list[files.DataFile], version: int) -> str:
         names = ", ".join(literal(file.path) for file in group)
+        # By name where files differ in their columns; for few files always, because DuckDB then knows the extremes of
+        # every column and sums faster. For thousands it would read every footer whenever a view is bound.
+        by_name = len(group) <= _FEW_FILES or len({file.footer.columns for file in group}) > 1
         fix_ups = "".join(f", {expression} as {quoted(name)}" for name, expression in FIX_UPS.get(version, {}).items())
         replace = f"replace ({fix_ups[2:]})" if fix_ups else ""
         return (
             f"select * exclude (filename) {replace}, {_CAPTURE} as capture from read_parquet([{names}], "
-            f"filename = true, hive_partitioning = false, union_by_name = true)"
+            f"filename = true, hive_partitioning = false, union_by_name = {str(by_name).lower()})"
         )
 
     def _overlap(self, table: str) -> str:
