@@ -33,7 +33,7 @@ def paths(root: Path | None = None, below: str = "/") -> dict[int, str]:
     while pending:
         folder = pending.pop()
         try:
-            found[os.stat(folder).st_ino] = folder[len(str(root)) :] or "/"
+            found[Path(folder).stat().st_ino] = folder[len(str(root)) :] or "/"
             with os.scandir(folder) as entries:
                 pending += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
         except OSError:

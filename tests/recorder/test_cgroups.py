@@ -32,9 +32,9 @@ def test_numbers_are_those_of_the_kernel(cgroup: Path) -> None:
     path = f"/{cgroup.name}"
     below = f"{path}/docker-{ID}.scope"
     found = paths()
-    inodes = [os.stat(folder).st_ino for folder in (cgroup, mount_point() / below[1:])]
+    inodes = [folder.stat().st_ino for folder in (cgroup, mount_point() / below[1:])]
     assert [found[inode] for inode in inodes] == [path, below]
-    assert found[os.stat(mount_point()).st_ino] == "/"
+    assert found[mount_point().stat().st_ino] == "/"
     assert sorted(numbers_below(path)) == sorted(inodes)
     assert not numbers_below("/no-such-cgroup")
 
