@@ -34,7 +34,7 @@ def of(scan: Scan) -> Context:
         lost = [file.footer.text("events_lost") for opened in scan.files.values() for file in opened]
         found.lost = sum(int(text) for text in lost if text.isdigit())
     found.since, found.until = _recorded(scan)
-    found.notes = list(scan.notes)
+    found.notes = [*scan.notes, *_overlaps(scan)]
     found.skipped = [str(skipped) for skipped in scan.skipped]
     return found
 
@@ -92,6 +92,24 @@ def _recorded(scan: Scan) -> tuple[int | None, int | None]:
     if not starts or not ends:
         return since, until
     return max(min(starts), since or 0), min(max(ends), until or max(ends))
+
+
+def _overlaps(scan: Scan) -> list[str]:
+    """Captures that watched the same host at the same time: what both saw is counted twice."""
+    spans: dict[tuple[str, str], tuple[int, int]] = {}
+    for file in scan.files.get("flows", []):
+        opened, closed = _moment(file.footer.text("opened")), _moment(file.footer.text("closed_time"))
+        if opened and closed:
+            key = (file.name.host, file.name.capture)
+            low, high = spans.get(key, (opened[0], closed[0]))
+            spans[key] = (min(low, opened[0]), max(high, closed[0]))
+    reached: dict[str, int] = {}
+    hosts: dict[str, None] = {}
+    for (host, _), (start, end) in sorted(spans.items(), key=lambda item: item[1]):
+        if start < reached.get(host, start):
+            hosts[host] = None
+        reached[host] = max(end, reached.get(host, end))
+    return [f"captures of {host} overlap in time: a flow that two of them saw is counted twice" for host in hosts]
 
 
 def _moment(text: str) -> list[int]:

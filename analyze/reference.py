@@ -81,8 +81,8 @@ def format_page() -> str:
         "A trace is a folder of Parquet files, each complete in itself:\n",
         "```\n<trace>/<table>/date=2026-11-22/hour=20/<host>-<capture>-<sequence>.parquet\n```\n",
         "The partition is the UTC hour in which the file was opened. Columns are only ever added: a file that lacks "
-        "one reads as null. Every file's footer carries, under keys that begin with `netrec.`, who recorded it, how, and "
-        "what was lost.\n",
+        "one reads as null. Every file's footer carries, under keys that begin with `netrec.`, who recorded it, how, "
+        "and what was lost.\n",
     ]
     for table in tables.TABLES.values():
         needs = f" Recorded with `{table.needs}`." if table.needs else ""

@@ -11,6 +11,7 @@ from typing import IO, Any
 from analyze import context
 from analyze.render.cells import cell
 from analyze.result import Column, Result
+from netrec.text import printable
 
 _GAP = "  "
 _BOLD, _FAINT, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
@@ -38,7 +39,7 @@ def write_rows(
     widths = [max([_width(column.name), *(_width(row[index]) for row in rows)]) for index, column in enumerate(columns)]
     if stream.isatty():
         widths = _fit(widths, columns, shutil.get_terminal_size().columns)
-    heading = _line([column.name for column in columns], widths, columns)
+    heading = _line([printable(column.name) for column in columns], widths, columns)
     stream.write(f"{_BOLD}{heading}{_PLAIN}\n" if colour else f"{heading}\n")
     for row in rows:
         stream.write(_line(row, widths, columns) + "\n")

@@ -139,3 +139,9 @@ def test_a_filter_cannot_escape_its_place(netrec: Run, trace: Path) -> None:
     """Written back from the parsed tree: an unbalanced text must not reach past the condition."""
     found = rows(netrec("analyze", "summary", trace, "--filter", "server_port = 1) or (true", "--format", "json"))[0]
     assert found["bytes"] == TOTAL  # the whole expression, and duplicates still left out
+
+
+def test_captures_that_overlap_are_named(netrec: Run, trace: Path) -> None:
+    assert "overlap" not in netrec("analyze", "summary", trace).out
+    write(trace, "flows", [flow(1, 31, 32)], capture="20261122T200030Zbbbbbb", opened=at(30))
+    assert "captures of web-1 overlap in time" in netrec("analyze", "summary", trace).out
