@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from analyze.compare.measure import COUNTS, HISTOGRAMS, Window, frame
+from analyze.compare.measure import COUNTS, HISTOGRAMS, Window
+from analyze.frames import frame
 from analyze.result import literal
 from analyze.statistics import slices
 from analyze.statistics.comparison import MetricVerdict
@@ -40,12 +41,18 @@ def contributions(
     dimension, value, baseline and candidate rate, support, risk_ratio, low, high, share_of_change, q_value.
     """
     chosen = sorted(rows, key=lambda row: row.q_value)[:MOST_METRICS]
-    measures = {row.metric.name: _symptom(row) for row in chosen}
+    return ranked_slices(baseline, candidate, window, {row.metric.name: _symptom(row) for row in chosen}, by)
+
+
+def ranked_slices(
+    baseline: Scan, candidate: Scan, window: Window, measures: dict[str, tuple[str, str]], by: Sequence[str] = ()
+) -> pl.DataFrame:
+    """Ranked, confirmed slices of each measure, a name with the SQL of (bad, total) of a row of `flow`."""
     if not measures:
         return pl.DataFrame()
     before, after = (_counts(scan, measures, by) for scan in (baseline, candidate))
     ranked = {name: _distinct(slices.rank(_joined(before, after, name))).head(3 * SHOWN) for name in measures}
-    buckets = _buckets(candidate, window, measures, ranked, by)
+    buckets = _buckets(candidate, window, measures, ranked)
     found = []
     for name, table in ranked.items():
         own = buckets.select("dimension", "value", "bucket", bad=f"{name}_bad", total=f"{name}_total")
@@ -164,7 +171,6 @@ def _buckets(
     window: Window,
     measures: dict[str, tuple[str, str]],
     ranked: dict[str, pl.DataFrame],
-    by: Sequence[str],
 ) -> pl.DataFrame:
     """Sums by coarse time bucket of the slices that are to be confirmed, and of the whole traffic."""
     wanted = pl.concat([table.select("dimension", "value") for table in ranked.values()]).unique()

@@ -7,10 +7,11 @@ narrow temporary table once; every count and histogram is an aggregate of that.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
+from analyze.frames import frame
 from analyze.statistics.batch_t import BATCHES
 from analyze.statistics.quality import CaptureQuality
 from analyze.statistics.quantiles import bin_sql
@@ -38,6 +39,7 @@ COUNTS = {
     "connects": f"(transport = 'tcp' and ({OPENED} or {FAILED}))::INTEGER",
     "connect_failures": f"coalesce({FAILED}, false)::INTEGER",
     "closed": "coalesce(tcp_close is not null and tcp_close <> 'connect_failed', false)::INTEGER",
+    "timeouts": "coalesce(tcp_close = 'timeout', false)::INTEGER",
     "resets": "coalesce(tcp_close in ('rst_sent', 'rst_received'), false)::INTEGER",
 }
 KEYS = ("server_port", "server_name", "role", "client_address", "server_address")
@@ -203,10 +205,3 @@ def _every_bucket(buckets: pl.DataFrame, number: int) -> pl.DataFrame:
     """Buckets without a row are there too: no traffic is zero traffic, and no latency at all."""
     whole = pl.DataFrame({"bucket": range(number)}, schema={"bucket": pl.Int32})
     return whole.join(buckets, on="bucket", how="left").with_columns(pl.col(list(COUNTS)).fill_null(0)).sort("bucket")
-
-
-def frame(scan: Scan, sql: str, parameters: dict[str, Any] | None = None) -> pl.DataFrame:
-    """A small SELECT's rows as a frame; text columns are plain strings."""
-    found = pl.from_arrow(scan.query(sql, parameters).arrow())
-    assert isinstance(found, pl.DataFrame)
-    return found.with_columns(pl.col(pl.Categorical).cast(pl.String))

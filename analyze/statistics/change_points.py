@@ -19,7 +19,9 @@ from numpy.typing import ArrayLike, NDArray
 PENALTY = 3.0
 MINIMUM_SEGMENT = 3
 MINIMUM_LENGTH = 12
-COARSE_GAIN = 0.25  # share of the remaining squares that a coarse cut must explain
+# Share of the squares that a coarse segmentation with 1, 2, ... cuts must explain to be taken out of the noise: more
+# than the wandering of a steady, slow series lets them explain.
+COARSE_SHARES = (0.25, 0.40, 0.50, 0.60)
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ def detect(series: ArrayLike, *, minimum_segment: int = MINIMUM_SEGMENT) -> list
 def long_run_variance(series: ArrayLike) -> float:
     """Long-run variance of the noise around the levels of a series: AR(1) on the residuals of a coarse cut.
 
-    The coarse cut has at most four levels, each at least a tenth of the series long: it takes real steps out
-    and cannot follow the noise.
+    The coarse cut has at most five levels, each at least a fortieth of the series long: it takes real steps
+    out and does not follow the noise.
     """
     values = np.asarray(series, dtype=float)
     levels = _coarse_levels(values)
@@ -118,29 +120,23 @@ def _best_single_cut(rows: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def _coarse_levels(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean of each of at most four coarse segments, found by binary segmentation."""
+    """The levels of the best coarse segmentation that explains enough, the simplest first; else one level.
+
+    Two cuts at once are tried, too: a bump in the middle shows in no single cut.
+    """
+    import ruptures
+
     n = len(values)
-    least = max(MINIMUM_SEGMENT, n // 10)
-    cuts = [0, n]
-    for _ in range(3):
-        best = (0.0, 0)
-        for start, stop in itertools.pairwise(cuts):
-            part = values[start:stop]
-            if len(part) < 2 * least:
-                continue
-            cumulative = np.cumsum(part - part.mean())
-            sizes = np.arange(1, len(part))
-            gain = cumulative[:-1] ** 2 * len(part) / (sizes * (len(part) - sizes))
-            gain[: least - 1] = 0
-            gain[len(gain) - least + 1 :] = 0
-            place = int(np.argmax(gain))
-            if gain[place] > best[0]:
-                best = (float(gain[place]), start + place + 1)
-        # A cut that explains less than a steady series' own wandering would is not taken out.
-        if best[1] == 0 or best[0] < COARSE_GAIN * float(((values - _levels(values, cuts)) ** 2).sum()):
-            break
-        cuts = sorted({*cuts, best[1]})
-    return _levels(values, cuts)
+    total = float(((values - values.mean()) ** 2).sum())
+    least = max(MINIMUM_SEGMENT, n // 40)
+    search = ruptures.KernelCPD(kernel="linear", min_size=least).fit(values.reshape(-1, 1))
+    best = [0, n]
+    for number, share in enumerate(COARSE_SHARES[: n // least - 1], start=1):
+        cuts = [0, *search.predict(n_bkps=number)]
+        rest = float(((values - _levels(values, cuts)) ** 2).sum())
+        if total - rest >= share * total:
+            best = cuts
+    return _levels(values, best)
 
 
 def _levels(values: NDArray[np.float64], cuts: list[int]) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ Every name ending in `_before` is the same measurement in the baseline window.
 from __future__ import annotations
 
 from analyze.statistics.capacity import churn_ceiling
-from analyze.statistics.patterns import Pattern, Signal, all_of, any_of, at_least, at_most, risen
+from analyze.statistics.patterns import Pattern, Signal, all_of, any_of, at_least, at_most, not_risen, risen
 
 ACCEPT_QUEUE = Pattern(
     "accept-queue",
@@ -90,7 +90,7 @@ ZERO_WINDOW = Pattern(
     (
         Signal("bytes stopped while connections stayed open", risen("stalled_share", 3, 0.2), vital=True),
         Signal("the receiver announced a zero window", risen("zero_windows", 3, 1)),
-        Signal("no retransmits", at_most("retransmit_ratio", 0.01), vital=True),
+        Signal("no retransmits", not_risen("retransmit_ratio", 1.5, 0.01), vital=True),
         Signal("the minimum round-trip time is unchanged", at_most("rtt_min_ratio", 1.3)),
     ),
     "the receiving process is blocked: look at its CPU, locks and disk",
@@ -102,8 +102,8 @@ MTU_BLACK_HOLE = Pattern(
         Signal(
             "large flows are sent again, then time out", risen("large_failure_share", 3, 0.2), vital=True, weight=1.5
         ),
-        Signal("small flows are fine", at_most("small_failure_share", 0.05), vital=True),
-        Signal("connects succeed", at_most("connect_failure_share", 0.05)),
+        Signal("small flows are fine", not_risen("small_failure_share", 2.0, 0.05), vital=True),
+        Signal("connects succeed", not_risen("connect_failure_share", 1.5, 0.05)),
     ),
     "let ICMP 'fragmentation needed' through, or clamp the MSS on the tunnel",
 )
@@ -139,7 +139,7 @@ CHURN = Pattern(
     (
         Signal("new connections per second rose", risen("flow_rate", 2, 1.0), vital=True),
         Signal("bytes per connection fell", at_most("bytes_per_flow_ratio", 0.6), vital=True),
-        Signal("the connections still succeed", at_most("connect_failure_share", 0.05)),
+        Signal("the connections still succeed", not_risen("connect_failure_share", 1.5, 0.05)),
     ),
     "a client has lost its connection pool or keep-alive: see who opens the connections",
 )
@@ -158,7 +158,7 @@ ASYMMETRIC_PATH = Pattern(
     "asymmetric path",
     (
         Signal("completed flows show packets of one side only", risen("one_way_share", 3, 0.2), vital=True),
-        Signal("they did complete: failures did not rise", at_most("connect_failure_share", 0.05), vital=True),
+        Signal("they did complete: failures did not rise", not_risen("connect_failure_share", 1.5, 0.05), vital=True),
     ),
     "packets return by another way: compare the routes of both directions",
 )

@@ -92,6 +92,18 @@ def risen(name: str, factor: float, least: float) -> Callable[[Signals], bool | 
     return test
 
 
+def not_risen(name: str, factor: float, most: float) -> Callable[[Signals], bool | None]:
+    """`name` is at most `most`, or at most `factor` times its baseline."""
+
+    def test(signals: Signals) -> bool | None:
+        now, before = value(signals, name), value(signals, f"{name}_before")
+        if math.isnan(now):
+            return None
+        return now <= max(most, factor * (0.0 if math.isnan(before) else before))
+
+    return test
+
+
 def any_of(*tests: Callable[[Signals], bool | None]) -> Callable[[Signals], bool | None]:
     """One of them holds; None when none holds and one is unknown."""
 
