@@ -27,18 +27,24 @@ class Sentences(Watcher):
         self.stream = stream or sys.stderr
 
     def say(self, sentence: str) -> None:
-        print(f"netrec: {printable(sentence)}", file=self.stream, flush=True)
+        self._write(f"netrec: {printable(sentence)}\n")
+
+    def _write(self, text: str) -> None:
+        try:
+            self.stream.write(text)
+            self.stream.flush()
+        except OSError:
+            pass  # the terminal or log has gone; the recording goes on
 
 
 class LiveLine(Sentences):
     """One line that is written over and over, on a terminal."""
 
     def status(self, status: Status) -> None:
-        self.stream.write(f"\r\x1b[2K{line(status)}")
-        self.stream.flush()
+        self._write(f"\r\x1b[2K{line(status)}")
 
     def say(self, sentence: str) -> None:
-        self.stream.write("\r\x1b[2K")
+        self._write("\r\x1b[2K")
         super().say(sentence)
 
 
@@ -59,7 +65,7 @@ class JsonLines(Watcher):
     def _print(record: dict[str, object]) -> None:
         try:
             print(json.dumps(record), flush=True)
-        except BrokenPipeError:
+        except OSError:
             pass  # whoever read it has gone; the recording goes on
 
 

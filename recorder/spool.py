@@ -26,6 +26,8 @@ from netrec.trace import layout, metadata
 RESERVE_FILE = "reserve"
 # Health rows, footers and their pages fit into this several times over.
 RESERVE_BYTES = 256 * 1024
+# A reader holds whole parts in memory: small ones let it hold little more than it needs.
+ROWS_PER_PART = 16_384
 # A schema with its metadata takes some 10 kB: a larger file without one was not torn, it is something else.
 _LARGEST_SCHEMA = 256 * 1024
 _LOST = b"events_lost"
@@ -171,7 +173,6 @@ class SpoolWriter:
         self.opened = opened
         self.rows = 0
         self.bytes = 0
-        self.batches = 0
         os.close(create_file(file.path))
         self._sink = pa.OSFile(str(file.path), "wb")
         described = schema.with_metadata({**metadata.encode(capture), _OPENED: opened.encode()})
@@ -187,10 +188,11 @@ class SpoolWriter:
 
         When there is no room (`OSError`) the torn batch is cut off again; nothing more can be appended then.
         """
+        described = batch.replace_schema_metadata(self._schema.metadata)
+        lost = {_LOST: str(events_lost).encode()}
         try:
-            self._stream.write_batch(
-                batch.replace_schema_metadata(self._schema.metadata), custom_metadata={_LOST: str(events_lost).encode()}
-            )
+            for first in range(0, batch.num_rows, ROWS_PER_PART):
+                self._stream.write_batch(described.slice(first, ROWS_PER_PART), custom_metadata=lost)
             self._sink.flush()
         except OSError:
             self.abandon()
@@ -198,7 +200,6 @@ class SpoolWriter:
             raise
         self.bytes = self._sink.tell()
         self.rows += batch.num_rows
-        self.batches += 1
 
     def close(self) -> None:
         """End the stream."""
