@@ -30,8 +30,9 @@ worker_processes 1; daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx
 events {{ worker_connections 19000; }}
 worker_rlimit_nofile 20000;
 http {{
-  access_log {log}; log_format bytes '$remote_addr $remote_port $server_addr $request_length $bytes_sent';
-  keepalive_requests 1000000000; keepalive_timeout 1h; sendfile on;
+  log_format bytes '$remote_addr $remote_port $server_addr $request_length $bytes_sent';
+  access_log {log};
+  keepalive_requests 1000000000; server_tokens off; keepalive_timeout 1h; sendfile on;
   server {{ listen {port} backlog=4096; listen [::]:{port} backlog=4096; root {folder}/www; }}
 }}
 """
@@ -70,12 +71,16 @@ table ip peer {{
 
 @dataclass
 class Gateway:
-    """A way from the client to the server: `address` is the server's on it, `processes` those that do the proxying."""
+    """A way from the client to the server: `address` is the server's on it, `client` the client's.
+
+    `processes` are those that do the proxying.
+    """
 
     name: str
     namespace: Namespace
     inside: str  # device towards the client
     address: str
+    client: str
     processes: list[subprocess.Popen[Any]]
 
     def pids(self) -> list[int]:
@@ -135,7 +140,7 @@ class Laboratory:
         self.client.run("ip", "route", "add", far.second.ipv4 + "/32", "via", near.second.ipv4)
         # Answers to the client's address on this link take the same way back.
         self.server.run("ip", "route", "add", near.first.ipv4 + "/32", "via", far.first.ipv4)
-        made = Gateway(name, namespace, near.second.device, far.second.ipv4, [])
+        made = Gateway(name, namespace, near.second.device, far.second.ipv4, near.first.ipv4, [])
         self.gateways[name] = made
         wait_until(lambda: self.fetch(made).returncode == 0, f"nginx answers through {name}")
         return made

@@ -317,6 +317,14 @@ def test_ten_thousand_at_once_is_what_it_says(gateway: Gateway, tmp_path: Path) 
                     "full",
                 )
         wait_until(lambda: recording.poll() or recording.source.health().map_used == 5, "five are counted")
+        counted: list[int] = []
+
+        def all_counted() -> bool:
+            recording.poll()
+            counted.append(recording.source.health().lost_in_map)
+            return sum(counted) == 7
+
+        wait_until(all_counted, "those that passed by are counted")
         stack.close()
         rows = recording.wait_for(5)
         wait_until(lambda: "goto take" in gateway.host.run("nft", "list", "ruleset").stdout, "room again")

@@ -10,10 +10,10 @@ the plan and the descriptors. From the recorder it takes one word a line and ans
     remove      everything is taken away; the guard ends
 
 Every `TICK` it looks whether the recorder and the workers run, and listens to the workers' beats. One that is gone or
-stopped, or a worker that says nothing for `SILENT_TICKS`, ends the proxy: nothing more is chosen at once, the workers
+stopped, or a worker that says nothing for `HUNG_TICKS`, ends the proxy: nothing more is chosen at once, the workers
 are killed (their sockets are closed by the kernel, and their peers told), and a moment later table, rules and
 routes are gone. If the guard itself dies, the kernel takes the table away, and the recorder the routes. While a
-worker is full, nothing is chosen.
+worker is full, or silent for `SILENT_TICKS` (a busy machine can do that), new sessions are counted and pass by.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from recorder.sources.tproxy.nftables import Nftables, NftablesError
 from recorder.sources.tproxy.plan import TABLE, Plan, from_json, run_ip
 
 TICK = 0.05
-SILENT_TICKS = 14
+SILENT_TICKS = 10
+HUNG_TICKS = 80
 # So long the kernel may still say goodbye to the peers of sockets that were closed for a dead worker.
 FAREWELL = 0.15
 COUNTER_TICKS = 20
@@ -47,7 +48,8 @@ class Guard:
         self._silent = dict.fromkeys(beats, -1)  # ticks; -1: has not begun to beat
         self._full: set[int] = set()
         self._nftables: Nftables | None = None
-        self._wanted = self._active = False
+        self._wanted = False
+        self._state = ""  # of the table: what was last applied
         self._workers: list[int] = []  # pidfds
         self._family = {os.getppid(): "the recorder"}  # process ids
         self._rest = b""
@@ -80,10 +82,12 @@ class Guard:
         for descriptor, silent in self._silent.items():
             if silent >= 0 and not self._done:
                 self._silent[descriptor] = silent + 1
-                if silent >= SILENT_TICKS:
-                    self._fail(f"{self._beats[descriptor]} did not respond for {SILENT_TICKS * TICK:.1f} s")
-        if not self._done and self._active and ticks % COUNTER_TICKS == 0:
-            self._say(f"taken {self._taken()}")
+                if silent >= HUNG_TICKS:
+                    self._fail(f"{self._beats[descriptor]} did not respond for {HUNG_TICKS * TICK:.0f} s")
+                elif silent == SILENT_TICKS:
+                    self._settle()
+        if not self._done and self._state and ticks % COUNTER_TICKS == 0:
+            self._say(f"counted {self._counter('taken')} {self._counter('passed')}")
 
     def _beat(self, descriptor: int, poll: select.poll) -> None:
         try:
@@ -141,19 +145,22 @@ class Guard:
         self._settle()
 
     def _settle(self) -> None:
-        """Choose new sessions when that is wanted and no worker is full."""
-        choose = self._wanted and not self._full
-        if choose != self._active and self._nftables:
-            self._nftables.run(self._plan.activate() if choose else self._plan.deactivate())
-            self._active = choose
+        """Choose new sessions when that is wanted and every worker has room and lets itself be heard."""
+        able = not self._full and max(self._silent.values(), default=0) < SILENT_TICKS
+        state = "" if not self._wanted else "activate" if able else "bypass"
+        if state != self._state and self._nftables:
+            plan = self._plan
+            self._nftables.run({"": plan.deactivate, "activate": plan.activate, "bypass": plan.bypass}[state]())
+            self._state = state
 
     def _remove(self) -> None:
         self._take_away()
         self._done = True
 
-    def _taken(self) -> int:
+    def _counter(self, name: str) -> int:
+        """Packets so far that a counter of the table has seen."""
         try:
-            listed = json.loads(self._nftables.run(f"list counter inet {TABLE} taken"))  # type: ignore[union-attr]
+            listed = json.loads(self._nftables.run(f"list counter inet {TABLE} {name}"))  # type: ignore[union-attr]
         except (NftablesError, ValueError):
             return 0
         return sum(one["counter"]["packets"] for one in listed["nftables"] if "counter" in one)

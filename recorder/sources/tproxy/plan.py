@@ -56,6 +56,7 @@ class Plan:
         keep = f"meta l4proto tcp socket transparent 1 {self._marked} accept"
         chains = [
             "    counter taken { }",
+            "    counter passed { }",
             "    chain take {",
             *(f"        {rule}" for rule in self._take()),
             "    }",
@@ -88,23 +89,29 @@ class Plan:
         ]
 
     def activate(self) -> str:
-        """nft commands that begin to choose new sessions."""
+        """nft commands that choose new sessions."""
+        return self.deactivate() + self._choose("goto take", f"ct mark set ct mark or {self.mark:#x} {self._marked}")
+
+    def bypass(self) -> str:
+        """nft commands that count new sessions and let them pass by."""
+        return self.deactivate() + self._choose("counter name passed", "counter name passed")
+
+    def _choose(self, forwarded: str, local: str) -> str:
         lines = []
         if self.interfaces:
             devices = "{ " + ", ".join(f'"{name}"' for name in self.interfaces) + " }"
             # This host's own services are reached as ever.
-            lines.append(f"add rule inet {TABLE} choose iifname {devices} fib daddr type local return")
+            lines.append(f"choose iifname {devices} fib daddr type local return")
             for way in self.ways:
-                lines.append(f"add rule inet {TABLE} choose iifname {devices} {_join(_OPENING, way)} goto take")
+                lines.append(f"choose iifname {devices} {_join(_OPENING, way)} {forwarded}")
         if self.local:
-            lines.append(f"add rule inet {TABLE} choose_local fib daddr type local return")
+            lines.append("choose_local fib daddr type local return")
             if len(self.versions) == 1:
                 other = "ipv6" if self.versions == (4,) else "ipv4"
-                lines.append(f"add rule inet {TABLE} choose_local meta nfproto {other} return")
+                lines.append(f"choose_local meta nfproto {other} return")
             for way in self.ways:
-                chosen = f"{_join(_OPENING, way)} ct mark set ct mark or {self.mark:#x} {self._marked}"
-                lines.append(f"add rule inet {TABLE} choose_local {chosen}")
-        return "\n".join(lines) + "\n"
+                lines.append(f"choose_local {_join(_OPENING, way)} {local}")
+        return "".join(f"add rule inet {TABLE} {line}\n" for line in lines)
 
     def deactivate(self) -> str:
         """nft commands that choose no more; sessions that the proxy has go on."""

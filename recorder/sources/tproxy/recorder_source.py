@@ -45,6 +45,7 @@ class TproxySource:
         self._streams: dict[int, WorkerStream] = {}
         self._counters: dict[int, dict[str, int]] = {}
         self._accepted = self._seen = self._lost = 0
+        self._passed_now = self._passed_told = 0  # sessions that passed by: so far, and already in the health table
         self._failure = ""
 
     @property
@@ -167,7 +168,7 @@ class TproxySource:
                 answer = self._line(self._control)
                 if answer == "ok":
                     return
-                if not answer.startswith("taken"):
+                if not answer.startswith("counted"):
                     raise CannotRecordError(
                         f"the rules could not be put in place ({answer.removeprefix('error ')})",
                         "nothing was changed; netrec record --dry-run shows every rule",
@@ -202,13 +203,19 @@ class TproxySource:
         return found
 
     def health(self) -> SourceHealth:
-        """Sessions open against the most there can be; lost: records that the recorder did not take in time."""
+        """Sessions open against the most there can be.
+
+        Lost in the ring: records that the recorder did not take in time. Lost in the map: sessions that passed by
+        while a worker was full or did not respond (the packets that opened them, so that a repeated one counts too).
+        """
         seen, self._seen = self._seen, 0
         lost, self._lost = self._lost, 0
+        passed, self._passed_told = self._passed_now - self._passed_told, self._passed_now
         current = self._counters.values()
         return SourceHealth(
-            events_seen=seen + lost,
+            events_seen=seen + lost + passed,
             lost_in_ring=lost,
+            lost_in_map=passed,
             map_used=sum(one["open"] for one in current),
             map_limit=sum(one["limit"] for one in current),
         )
@@ -235,7 +242,11 @@ class TproxySource:
                 word, _, rest = self._line(self._control).partition(" ")
                 if word == "failed":
                     self._failure = rest
-                elif word == "taken" and not self._accepted and int(rest) >= TAKEN_WITHOUT_SESSION:
+                elif word == "counted":
+                    taken, passed = map(int, rest.split())
+                    self._passed_now = passed
+                    if self._accepted or taken < TAKEN_WITHOUT_SESSION:
+                        continue
                     self._failure = "packets that it was given never arrived (does a firewall rule drop them at input?)"
                     self._take_away()
                     return

@@ -24,7 +24,7 @@ def main() -> int:
             raise OSError("no network namespace can be made")
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True, capture_output=True)
         nftables = Nftables()
-        for commands in (plan.install(), plan.activate(), plan.deactivate()):
+        for commands in (plan.install(), plan.activate(), plan.bypass(), plan.deactivate()):
             nftables.run(commands)
         run_ip(plan.routes())
         run_ip(plan.unroute())

@@ -119,8 +119,11 @@ class Worker:
 
     def _interval_rows(self) -> None:
         now = monotonic_ns()
+        # A session that has just begun, or just had its row, waits for the next round.
+        ripe = now - int(self.assignment.active_timeout * 5e8)
         for session in self._sweep[-SWEEP_CHUNK:]:
-            self.relay.report(session, now)
+            if session.reported <= ripe:
+                self.relay.report(session, now)
         del self._sweep[-SWEEP_CHUNK:]
 
     def _counters(self) -> dict[str, int]:
