@@ -118,11 +118,12 @@ class Pipeline:
             failure: BaseException | None = None
             try:
                 for specification in plan.sources:
-                    source = specification.create(
-                        CaptureContext(plan.capture.host, plan.capture.capture, plan.settings)
-                    )
-                    stack.callback(source.close)
-                    source.start()
+                    with self._blame(specification.name):
+                        source = specification.create(
+                            CaptureContext(plan.capture.host, plan.capture.capture, plan.settings)
+                        )
+                        stack.callback(source.close)
+                        source.start()
                     self._sources[specification.name] = source
                 self._loop()
             except Exception as problem:
@@ -330,9 +331,9 @@ class Pipeline:
             return failure
         name = getattr(failure, "source", "")
         which = f"source {name}" if name else "a source"
+        saved = f"what was recorded until then is in {self._plan.trace}; " if self._sources else ""
         return CannotRecordError(
-            f"{which} failed ({type(failure).__name__}: {failure})",
-            f"what was recorded until then is in {self._plan.trace}; --debug shows where it failed",
+            f"{which} failed ({type(failure).__name__}: {failure})", f"{saved}run again with --debug for the traceback"
         )
 
 
