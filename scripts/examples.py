@@ -77,7 +77,7 @@ def _shell(body: str) -> Iterator[tuple[int, str, None]]:
 
 def run(example: Example) -> tuple[int, str]:
     """Exit code and what it prints. Pipes and redirections of the command work; files it writes are thrown away."""
-    command = example.command.removeprefix("sudo ")
+    command = re.sub(r"\s+# .*$", "", example.command.removeprefix("sudo "))
     if _words(command)[1:2] == ["record"]:
         command += " --config-dump"
     with tempfile.TemporaryDirectory(prefix="netrec-example-") as folder:
@@ -98,7 +98,8 @@ def run(example: Example) -> tuple[int, str]:
             env=environment,
             timeout=60,
         )
-    return done.returncode, "".join(f"{line.rstrip()}\n" for line in (done.stdout + done.stderr).splitlines())
+    printed = (done.stdout + done.stderr).replace(f"{folder}/", "")
+    return done.returncode, "".join(f"{line.rstrip()}\n" for line in printed.splitlines())
 
 
 def rewrite(page: Path) -> bool:

@@ -70,7 +70,9 @@ def test_every_query_and_program_travels(distributions: Path) -> None:
 
 
 def test_it_is_the_installed_one(installed: Path, tmp_path: Path) -> None:
-    where = call(installed / "python", "-c", "import netrec, queries; print(netrec.__file__, queries.__file__)", cwd=tmp_path)
+    where = call(
+        installed / "python", "-c", "import netrec, queries; print(netrec.__file__, queries.__file__)", cwd=tmp_path
+    )
     assert str(ROOT) not in where.stdout and where.stdout.count(str(installed.parent)) == 2, where
 
 
