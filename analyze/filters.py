@@ -1,7 +1,8 @@
-"""`--filter`: an SQL expression over the documented fields of a table, and nothing but that.
+"""`--filter`: an expression in tcpdump's language, or in SQL over the documented fields of a table; nothing but that.
 
-The text is parsed by DuckDB; what comes out is checked node by node (no subquery, no table function, known fields only)
-and written back as SQL from the checked tree, so that nothing of the original text reaches a query.
+`netrec.filter.dialect` tells the two apart, and the first is turned into SQL. That is parsed by DuckDB; what comes out
+is checked node by node (no subquery, no table function, known fields only) and written back as SQL from the checked
+tree, so that nothing of the original text reaches a query.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import duckdb
 from analyze.messages import first_sentence, nearest
 from analyze.result import described, first
 from netrec.errors import QueryError
+from netrec.filter.dialect import is_expression
+from netrec.filter.sql import to_sql
 
 _TABLES = ("flows", "events", "host", "health")
 _CLASSES = {
@@ -25,13 +28,14 @@ _CLASSES = {
     "FUNCTION",
     "OPERATOR",
     "CAST",
+    "TYPE",
     "BETWEEN",
     "CASE",
     "COLLATE",
 }
 # Scalar functions that look outside their arguments, or do something.
 _REFUSED = {"getenv", "getvariable", "current_setting", "nextval", "currval", "write_log", "setseed", "error", "query"}
-_EXAMPLE = 'write for example --filter "server_port = 443 and client_bytes > 1000"'
+_EXAMPLE = 'write for example --filter "server_port = 443 and client_bytes > 1000", or --filter "tcp port 443"'
 # Gauges and the recorder's health are about a whole host: a filter on flows does not select among them.
 _WHOLE_HOST = {"host", "health"}
 
@@ -42,7 +46,7 @@ class Filter:
     def __init__(self, connection: duckdb.DuckDBPyConnection, text: str) -> None:
         self.text = text
         self._fields = {name: _columns(connection, name) for name in _TABLES}
-        where, tree = _parse(connection, text)
+        where, tree = _parse(connection, to_sql(text) if is_expression(text) else text)
         nodes = list(_expressions(where))
         _check_nodes(connection, nodes)
         self.columns = {".".join(node["column_names"]) for node in nodes if node["class"] == "COLUMN_REF"}

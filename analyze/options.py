@@ -155,7 +155,10 @@ def _options() -> list[click.Option]:
         click.Option(["--until"], metavar="TIME", help="Up to this time, exclusive."),
         click.Option(["--last"], metavar="DURATION", help="The last part of the trace, e.g. 15m."),
         click.Option(
-            ["--filter"], default="", metavar="EXPRESSION", help='SQL over the fields, e.g. "server_port = 443".'
+            ["--filter"],
+            default="",
+            metavar="EXPRESSION",
+            help='As for tcpdump ("tcp port 443") or SQL over the fields.',
         ),
         click.Option(
             ["--format"],

@@ -6,16 +6,16 @@ A value that is unknown (null) makes its term untrue.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from ipaddress import ip_address
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from netrec.filter.nodes import (
     Address,
     And,
+    CgroupNumbers,
     Direction,
     Expression,
     Family,
@@ -29,8 +29,6 @@ from netrec.filter.nodes import (
 from netrec.protocols import transport_name
 
 Mask = np.ndarray
-# A path below the cgroup mount -> the numbers of that cgroup and of those below it.
-CgroupNumbers = Callable[[str], Collection[int]]
 
 
 def evaluate(
@@ -115,16 +113,29 @@ class _Evaluation:
         if not pa.types.is_dictionary(values.type):
             values = values.dictionary_encode()
         found = np.array([text is not None and test(text) for text in values.dictionary.to_pylist()] + [False], bool)
-        return found[pc.fill_null(values.indices, len(found) - 1).to_numpy(zero_copy_only=False)]
+        codes, known = _content(values.indices)
+        return found[np.where(known, codes, len(found) - 1)]
 
     def numbers(self, column: str, test: Callable[[np.ndarray], Mask]) -> Mask:
-        values = self.column(column)
-        known = values.is_valid().to_numpy(zero_copy_only=False)
-        return known & test(pc.fill_null(values.cast(pa.int64()), 0).to_numpy(zero_copy_only=False))
+        codes, known = _content(self.column(column))
+        return known & test(codes)
 
     def column(self, name: str) -> pa.Array:
         values = self.flows.column(name)
         return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+
+
+def _content(values: pa.Array) -> tuple[np.ndarray, Mask]:
+    """An integer column's values and which of them are known, read from its buffers.
+
+    Without the methods of Array: they import pyarrow.compute, which a recorder does without.
+    """
+    validity, data = values.buffers()
+    start, end = values.offset, values.offset + len(values)
+    known = np.ones(len(values), bool)
+    if validity is not None:
+        known = np.unpackbits(np.frombuffer(validity, np.uint8), bitorder="little")[start:end].astype(bool)
+    return np.frombuffer(data, values.type.to_pandas_dtype())[start:end], known
 
 
 def contains(networks: tuple[Network, ...], text: str) -> bool:

@@ -6,13 +6,15 @@ Names are resolved when the text is parsed: a tree holds numbers, networks and o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import Literal
 
 Span = tuple[int, int]
 Network = IPv4Network | IPv6Network
+# A path below the cgroup mount -> the numbers of that cgroup and of those below it.
+CgroupNumbers = Callable[[str], Collection[int]]
 
 # Which side's address or port is meant. A flow's client sent its first packet: `src` is the client, `dst` the server.
 Direction = Literal["either", "client", "server", "both"]

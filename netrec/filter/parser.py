@@ -60,7 +60,7 @@ _UNSUPPORTED = frozenset(
     len atalk aarp ipx stp netbeui host_type carp igrp hip
     """.split()  # noqa: SIM905
 )
-_KEYWORDS = frozenset({*_PROTOCOLS, *_FAMILIES, *_SIDES, *_TYPES, *_OWNERS, *_UNSUPPORTED, "and", "or", "not", "mask"})
+KEYWORDS = frozenset({*_PROTOCOLS, *_FAMILIES, *_SIDES, *_TYPES, *_OWNERS, *_UNSUPPORTED, "and", "or", "not", "mask"})
 _VALUES = {
     "host": "an address or a host's name",
     "net": "a network",
@@ -170,7 +170,7 @@ class _Parser:
 
     def term(self) -> Expression:
         token = self.next
-        if token.kind == "literal" or (token.kind == "word" and token.text not in _KEYWORDS):
+        if token.kind == "literal" or (token.kind == "word" and token.text not in KEYWORDS):
             if self.qualifiers is None:
                 guess = "port" if token.text.isdigit() else "host" if re.search(r"[.:]", token.text) else "process"
                 self.unexpected("expected a qualifier such as host, port or process", f"write {guess} {token.text}")
@@ -252,7 +252,7 @@ class _Parser:
         token = self.next
         is_owner = qualifiers.type in _OWNERS
         free = after_qualifier and (is_owner or qualifiers.type == "proto") and token.text not in ("and", "or")
-        if token.kind not in ("word", "literal") or (token.kind == "word" and token.text in _KEYWORDS and not free):
+        if token.kind not in ("word", "literal") or (token.kind == "word" and token.text in KEYWORDS and not free):
             self.unexpected(f"expected {_VALUES[qualifiers.type]}")
         self.take()
         try:
@@ -269,7 +269,7 @@ class _Parser:
             case "net":
                 mask = None
                 if self.accept("mask"):
-                    if self.next.kind != "word" or self.next.text in _KEYWORDS:
+                    if self.next.kind != "word" or self.next.text in KEYWORDS:
                         self.unexpected("expected a mask such as 255.0.0.0")
                     mask, span = self.next.text, (span[0], self.next.span[1])
                     self.take()

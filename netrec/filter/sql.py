@@ -12,10 +12,10 @@ from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network
 
 from netrec.errors import FilterError
-from netrec.filter.evaluate import CgroupNumbers
 from netrec.filter.nodes import (
     Address,
     And,
+    CgroupNumbers,
     Direction,
     Expression,
     Family,
