@@ -48,6 +48,8 @@ def _find_open_flows(scan: Scan, inside: str) -> bool:
         from flows where flow_end_reason = 'active' and flow_id is not null and {inside} and duplicate is not true
         group by all"""
     )
+    if not _any_open(scan):
+        return False
     # Flows with several rows are few: looking for the ends of those only reads one column of all the others.
     scan.execute(
         f"""delete from open_flow where (capture, flow_id) in (
@@ -56,4 +58,8 @@ def _find_open_flows(scan: Scan, inside: str) -> bool:
               and flow_id in (select flow_id from open_flow)
         )"""
     )
+    return _any_open(scan)
+
+
+def _any_open(scan: Scan) -> bool:
     return bool(scan.execute("select 1 from open_flow limit 1").fetchall())
