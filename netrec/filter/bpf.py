@@ -71,7 +71,7 @@ class CompiledFilter:
     def function(self, name: str = "netrec_filter_matches") -> str:
         """The expression as a C function of a pointer to the struct, to be put after STRUCT."""
         return (
-            f"static __always_inline int {name}(const struct netrec_filter_flow *flow)\n"
+            f"static inline __attribute__((always_inline)) int {name}(const struct netrec_filter_flow *flow)\n"
             f"{{\n    return {self.expression};\n}}\n"
         )
 
