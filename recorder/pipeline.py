@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import pyarrow as pa
 
@@ -27,7 +26,7 @@ from recorder.convert import Converter
 from recorder.disk import DiskGuard
 from recorder.retention import MinimumFree, Retention
 from recorder.rotate import OpenSpools, next_rotation
-from recorder.source import CaptureContext, Source, SourceSpecification
+from recorder.source import Source
 from recorder.spool import SpoolFolder
 
 POLL_SECONDS = 0.1
@@ -39,16 +38,14 @@ CLOCK_STEP_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Plan:
-    """What to record: the sources' specifications and the settings of `netrec record`.
+    """What to record: the sources by name, created but not started, and what is to be done with their rows.
 
-    `duration`, `rotate_interval`, `active_timeout` in seconds, `rotate_size` in bytes of a finished file;
-    `settings` by name go to the sources.
+    `duration`, `rotate_interval`, `active_timeout` in seconds, `rotate_size` in bytes of a finished file.
     """
 
     trace: Path
-    sources: Sequence[SourceSpecification]
+    sources: Mapping[str, Source]
     capture: metadata.CaptureMetadata
-    settings: Mapping[str, Any]
     duration: float | None = None
     rotate_interval: float = 300.0
     rotate_size: int = 256_000_000
@@ -112,19 +109,14 @@ class Pipeline:
             self._spools = OpenSpools(folder, plan.capture, now)
             self._disk = DiskGuard(plan.trace, plan.minimum_free, plan.rotate_size)
             self._folder = folder
-            self._health = health.HealthLog(
-                plan.capture.host, [one.name for one in plan.sources], plan.active_timeout, int(now * 1e6)
-            )
+            self._health = health.HealthLog(plan.capture.host, list(plan.sources), plan.active_timeout, int(now * 1e6))
             failure: BaseException | None = None
             try:
-                for specification in plan.sources:
-                    with self._blame(specification.name):
-                        source = specification.create(
-                            CaptureContext(plan.capture.host, plan.capture.capture, plan.settings)
-                        )
-                        stack.callback(source.close)
+                for name, source in plan.sources.items():
+                    stack.callback(source.close)
+                    with self._blame(name):
                         source.start()
-                    self._sources[specification.name] = source
+                    self._sources[name] = source
                 self._loop()
             except Exception as problem:
                 failure = problem

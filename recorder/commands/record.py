@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ import click
 
 from netrec.errors import CannotRecordError, UsageError
 from netrec.text import format_duration, format_size
+from netrec.trace.metadata import CaptureMetadata
 from recorder import settings as configuration
-from recorder.source import Setting, SourceSpecification, discover, find
+from recorder.source import CaptureContext, Setting, Source, SourceSpecification, discover, find
 
 _SHORT = {"output": "-o"}
 
@@ -161,10 +163,26 @@ def _check_output(trace: Path) -> None:
 
 
 def _run(trace: Path, chosen: list[SourceSpecification], values: dict[str, Any]) -> int:
+    from recorder import host
+
+    capture = host.describe(values["host"], [one.name for one in chosen], values)
+    with ExitStack() as stack:
+        # First of all: a source may have a compiler at work while everything heavy is imported here.
+        sources: dict[str, Source] = {}
+        for specification in chosen:
+            source = specification.create(CaptureContext(capture.host, capture.capture, values))
+            stack.callback(source.close)
+            sources[specification.name] = source
+        return _record_from(sources, trace, capture, values)
+
+
+def _record_from(
+    sources: Mapping[str, Source], trace: Path, capture: CaptureMetadata, values: Mapping[str, Any]
+) -> int:
     from recorder import memory
 
     memory.configure()
-    from recorder import host, pipeline, progress
+    from recorder import pipeline, progress
     from recorder.retention import Retention
 
     watcher: progress.Watcher
@@ -176,9 +194,8 @@ def _run(trace: Path, chosen: list[SourceSpecification], values: dict[str, Any])
         watcher = progress.LiveLine() if sys.stderr.isatty() else progress.Sentences()
     plan = pipeline.Plan(
         trace=trace,
-        sources=chosen,
-        capture=host.describe(values["host"], [one.name for one in chosen], values),
-        settings=values,
+        sources=sources,
+        capture=capture,
         duration=values["duration"],
         rotate_interval=values["rotate_interval"],
         rotate_size=values["rotate_size"],
