@@ -16,6 +16,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 }
 
 ANALYSES: dict[str, tuple[str, str, str]] = {
+    "capacity": (
+        "analyze.commands.capacity",
+        "command",
+        "What fills first, when, how sure; what fits; what is billed?",
+    ),
     "incident": (
         "analyze.commands.incident",
         "command",

@@ -1,0 +1,207 @@
+"""A capacity review as an answer: what fills first and when, in one sentence and in tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import polars as pl
+
+from analyze.answer import Answer, Section
+from analyze.capacity.traffic import Extent
+from analyze.result import Column
+from analyze.statistics.outlook import AT_RISK, UNKNOWN, Outlook
+from netrec.text import format_count, format_duration, format_size
+
+FORMAT = 1
+SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was asked for; `lead_days` None: no exit code by date."""
+
+    threshold: float
+    lead_days: float | None
+    growth: float
+    lost: int
+    hosts: int
+
+
+def build(
+    outlooks: Sequence[Outlook],
+    asked: Asked,
+    extent: Extent,
+    sections: Sequence[Section],
+    notes: Sequence[str],
+) -> Answer:
+    """The answer; `sections` are those beside the resources."""
+    last = datetime.fromtimestamp(extent.end / 1e6, UTC).date()
+    limited = [one for one in outlooks if one.resource.limit > 0]
+    rows = pl.DataFrame([_row(one, last) for one in outlooks], infer_schema_length=None, schema=_SCHEMA)
+    shown = pl.DataFrame([_shown(one, last, asked) for one in outlooks[:SHOWN]], infer_schema_length=None)
+    if len(outlooks) > SHOWN:
+        notes = [*notes, f"{len(outlooks) - SHOWN} resources further from their limits are not shown (--format json)"]
+    code = exit_code(limited, asked)
+    document: dict[str, Any] = {
+        "format": FORMAT,
+        "threshold": asked.threshold,
+        "growth": asked.growth,
+        "lost_hosts": asked.lost,
+        "hosts": asked.hosts,
+        "seconds": extent.seconds,
+    }
+    own = Section("resources", "Resources, what fills first on top", rows, (), "none", display=shown)
+    fan = Section("forecast", "Forecast of the first to fill", _fan(limited, last), (), "there is no forecast yet")
+    return Answer("capacity", sentence(limited, asked, extent, last), code, notes, [own, *sections, fan], document)
+
+
+def exit_code(limited: Sequence[Outlook], asked: Asked) -> int:
+    """1 when something is at risk; 3 when a lead time was asked for and the history cannot say; else 0."""
+    if any(one.status == AT_RISK for one in limited):
+        return 1
+    if asked.lead_days is None:
+        return 0
+    return 3 if not limited or any(one.status == UNKNOWN for one in limited) else 0
+
+
+def sentence(limited: Sequence[Outlook], asked: Asked, extent: Extent, last: date) -> str:
+    """For example: conntrack on gw-3 reaches 90% of its limit between 2027-03-04 and 2027-03-19 (80% interval)."""
+    if not limited:
+        return (
+            f"{format_duration(extent.seconds)} of traffic, and no limit to hold it against: record with "
+            "--host-gauges, or give the link's speed with --link-speed."
+        )
+    first = limited[0]
+    name, full = f"{first.resource.name} on {first.resource.host}", f"{asked.threshold:.0%} of its limit"
+    grown = f" at {asked.growth:+.0%}" if asked.growth else ""
+    if first.crossing and first.crossing.p10 <= first.crossing.horizon:
+        until = f"and {_date(last, first.crossing.p90)}" if math.isfinite(first.crossing.p90) else "and later"
+        return f"{name} reaches {full}{grown} between {_date(last, first.crossing.p10)} {until} (80% interval)."
+    if first.status == AT_RISK:
+        return f"{name} has reached {first.resource.share:.0%} of its limit: {first.reason}."
+    tight = max(limited, key=lambda one: one.resource.share)
+    tightest = f"{tight.resource.name} on {tight.resource.host} at {tight.resource.share:.0%} of its limit"
+    forecasts = [one for one in limited if one.crossing]
+    if forecasts:
+        horizon = min(one.crossing.horizon for one in forecasts if one.crossing)
+        return (
+            f"Nothing reaches {full}{grown} within the {horizon} days that the history carries; "
+            f"the fullest is {tightest}."
+        )
+    return (
+        f"The fullest is {tightest} (headroom {tight.headroom:.0%}); a date needs 14 days of history, "
+        f"this trace has {tight.history}."
+    )
+
+
+_SCHEMA = {
+    "resource": pl.String, "host": pl.String, "unit": pl.String, "now": pl.Float64, "peak": pl.Float64,
+    "growth_per_week": pl.Float64, "limit": pl.Float64, "share": pl.Float64, "p10_date": pl.String,
+    "p50_date": pl.String, "p90_date": pl.String, "headroom": pl.Float64, "share_after": pl.Float64,
+    "status": pl.String, "reason": pl.String, "method": pl.String, "coverage": pl.Float64, "history_days": pl.Int64,
+    "rare_peak": pl.Float64, "rare_peak_indicative": pl.Boolean,
+}  # fmt: skip
+
+
+def _row(one: Outlook, last: date) -> dict[str, Any]:
+    crossing, prediction = one.crossing, one.prediction
+    return {
+        "resource": one.resource.name,
+        "host": one.resource.host,
+        "unit": one.resource.unit,
+        "now": float(one.resource.now),
+        "peak": float(one.resource.peak),
+        "growth_per_week": prediction.growth_per_week if prediction else None,
+        "limit": one.resource.limit if one.resource.limit > 0 else None,
+        "share": one.resource.share if one.resource.limit > 0 else None,
+        "p10_date": _date(last, crossing.p10) if crossing else None,
+        "p50_date": _date(last, crossing.p50) if crossing else None,
+        "p90_date": _date(last, crossing.p90) if crossing else None,
+        "headroom": one.headroom,
+        "share_after": one.after,
+        "status": one.status,
+        "reason": one.reason,
+        "method": prediction.method if prediction else None,
+        "coverage": prediction.coverage if prediction else None,
+        "history_days": one.history,
+        "rare_peak": one.rare.level if one.rare else None,
+        "rare_peak_indicative": one.rare.indicative if one.rare else None,
+    }
+
+
+def _shown(one: Outlook, last: date, asked: Asked) -> dict[str, str]:
+    resource, crossing, prediction = one.resource, one.crossing, one.prediction
+    row = {
+        "resource": resource.name,
+        "host": resource.host,
+        "now": _amount(resource.now, resource.unit),
+        "peak": _amount(resource.peak, resource.unit),
+        "limit": _amount(resource.limit, resource.unit),
+        "of limit": _percent(resource.share),
+        "headroom": _percent(one.headroom),
+        "growth/week": _amount(prediction.growth_per_week, resource.unit) if prediction else "-",
+        "full P10": _date(last, crossing.p10) if crossing else "-",
+        "P50": _date(last, crossing.p50) if crossing else "-",
+        "P90": _date(last, crossing.p90) if crossing else "-",
+        "covers": _percent(prediction.coverage) if prediction else "-",
+        "status": one.status if one.resource.limit > 0 else "-",
+        "note": one.reason,
+    }
+    if asked.growth or asked.lost:
+        label = (
+            "after"
+            + (f" {asked.growth:+.0%}" if asked.growth else "")
+            + (f" -{asked.lost} hosts" if asked.lost else "")
+        )
+        row = {**dict(list(row.items())[:7]), label: _percent(one.after), **dict(list(row.items())[7:])}
+    return row
+
+
+def _fan(limited: Sequence[Outlook], last: date) -> pl.DataFrame:
+    schema = {
+        "resource": pl.String, "host": pl.String, "date": pl.String, "low": pl.Float64, "middle": pl.Float64,
+        "high": pl.Float64, "limit": pl.Float64,
+    }  # fmt: skip
+    for one in limited:
+        if one.prediction is not None:
+            prediction = one.prediction
+            rows = [
+                (one.resource.name, one.resource.host, _date(last, day + 1), low, middle, high, one.resource.limit)
+                for day, (low, middle, high) in enumerate(
+                    zip(prediction.low, prediction.middle, prediction.high, strict=True)
+                )
+                if day % max(1, len(prediction.low) // 10) == 0
+            ]
+            return pl.DataFrame(rows, schema=schema, orient="row")
+    return pl.DataFrame(schema=schema)
+
+
+def _date(last: date, days: float) -> str:
+    return (last + timedelta(days=round(days))).isoformat() if math.isfinite(days) else "not within the horizon"
+
+
+def _percent(value: float) -> str:
+    if math.isinf(value):
+        return "no host left"
+    return f"{value:.1%}" if math.isfinite(value) else "-"
+
+
+def _amount(value: float, unit: str) -> str:
+    if not math.isfinite(value):
+        return "-"
+    if unit.startswith("byte"):
+        return ("-" if value < 0 else "") + format_size(abs(value)) + unit.removeprefix("byte")
+    sign = "-" if value < 0 else ""
+    return f"{sign}{format_count(abs(value)) if abs(value) >= 10 or value == 0 else f'{abs(value):.2g}'} {unit}"
+
+
+COLUMNS = (
+    Column("bytes_per_second", "DOUBLE", "byte/s"),
+    Column("billed_bits_per_second", "DOUBLE", "bit/s"),
+    Column("share_of_month", "DOUBLE", "ratio"),
+    Column("mean_life", "DOUBLE", "s"),
+)

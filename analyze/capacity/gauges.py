@@ -1,0 +1,69 @@
+"""The host table -> every resource's use, its limit and its daily peaks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from analyze.frames import frame
+from analyze.statistics.outlook import Resource
+
+if TYPE_CHECKING:
+    from analyze.scan import Scan
+
+TOP_INTERVALS = 10
+# One client's ports to one server are in the largest of them, `ephemeral_ports`.
+_PARTS = "resource not like '%->%'"
+
+
+def load(scan: Scan) -> list[Resource]:
+    """Every gauge that has a limit, of every host."""
+    days = frame(
+        scan,
+        "select coalesce(host, '(unknown)') as host, resource, any_value(unit) as unit, "
+        'epoch_us("time") // 86400000000 as day, max(used) as peak, max("limit") as top, '
+        'arg_max(used, "time") as last, epoch_us(max("time")) as moment '
+        f'from host where "limit" > 0 and {_PARTS} group by 1, 2, 4 order by 1, 2, 4',
+    )
+    return [_resource(part) for _, part in days.group_by("host", "resource", maintain_order=True)]
+
+
+def highest(scan: Scan, resource: Resource) -> pl.DataFrame:
+    """The ten highest readings of a resource: its evidence."""
+    return frame(
+        scan,
+        'select "time", host, resource, used, "limit", used / "limit" as share, unit from host '
+        "where resource = $resource and coalesce(host, '(unknown)') = $host "
+        f'order by used desc, "time" limit {TOP_INTERVALS}',
+        {"resource": resource.name, "host": resource.host},
+    )
+
+
+def mean_of(scan: Scan, name: str) -> float | None:
+    """Mean of a gauge over the window; None when it was not read."""
+    found = scan.fetch("select avg(used) from host where resource = $name", {"name": name})
+    return found[0][0]
+
+
+def _resource(part: pl.DataFrame) -> Resource:
+    last = part.row(part.height - 1, named=True)
+    return Resource(
+        host=last["host"],
+        name=last["resource"],
+        unit=last["unit"] or "",
+        now=last["last"],
+        peak=float(part["peak"].max()),  # type: ignore[arg-type]
+        limit=last["top"],
+        days=by_day(part, "peak"),
+        limits=by_day(part, "top"),
+    )
+
+
+def by_day(part: pl.DataFrame, column: str) -> np.ndarray:
+    """One value a calendar day from the first to the last, NaN for a day without."""
+    days = part["day"].to_numpy()
+    values = np.full(int(days[-1] - days[0]) + 1, np.nan)
+    values[days - days[0]] = part[column].cast(pl.Float64).to_numpy()
+    return values

@@ -1,0 +1,122 @@
+"""`netrec analyze capacity` from end to end: dates from a history, what fits, what is billed, and what is not known."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from netrec.cli import main
+from tests.support.analysis_traces import write_trace
+from tests.support.gauge_traces import write_gauges
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as exit:
+        main(["analyze", "capacity", *arguments])
+    captured = capsys.readouterr()
+    return int(exit.value.code or 0), captured.out, captured.err
+
+
+def growing(days: int = 90, slope: float = 3.0) -> np.ndarray:
+    generator = np.random.default_rng(4)
+    weekly = 15 * np.sin(2 * np.pi * np.arange(days) / 7)
+    return 500 + slope * np.arange(days) + weekly + generator.normal(0, 8, days)
+
+
+def test_a_date_with_its_interval(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    steady = 100 + np.random.default_rng(1).normal(0, 2, 90)
+    write_gauges(tmp_path / "t", {"conntrack": (growing(), 950.0), "sockets": (steady, 1000.0)})
+    code, out, _ = run(capsys, str(tmp_path / "t"), "--format", "json")
+    document = json.loads(out)
+    first = document["resources"][0]
+    assert code == 1
+    assert first["resource"] == "conntrack"
+    # 855 is reached by the line on day 118, and 15 earlier at the top of a week; the history ends on 2026-10-29.
+    assert date(2026, 11, 10) <= date.fromisoformat(first["p50_date"]) <= date(2026, 12, 1)
+    assert first["p10_date"] <= first["p50_date"] <= first["p90_date"]
+    assert first["growth_per_week"] == pytest.approx(21, abs=4)
+    assert 0.6 <= first["coverage"] <= 1.0
+    assert "conntrack on gw-3 reaches 90% of its limit between 2026-11-" in document["sentence"]
+    assert document["forecast"] and document["evidence"]
+    other = next(row for row in document["resources"] if row["resource"] == "sockets")
+    assert other["status"] == "fine" and other["p50_date"] == "not within the horizon"
+
+
+def test_lead_time_sets_the_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_gauges(tmp_path / "t", {"conntrack": (growing(), 950.0)})
+    assert run(capsys, str(tmp_path / "t"), "--at-risk-within", "30d")[0] == 1
+    assert run(capsys, str(tmp_path / "t"), "--at-risk-within", "3d")[0] == 0
+    write_gauges(tmp_path / "calm", {"conntrack": (growing(slope=0.0), 2000.0)})
+    assert run(capsys, str(tmp_path / "calm"), "--at-risk-within", "30d")[0] == 0
+    # 90 days of history carry no forecast of 100 days: not known is not fine.
+    assert run(capsys, str(tmp_path / "calm"), "--at-risk-within", "100d")[0] == 3
+    write_gauges(tmp_path / "short", {"conntrack": (growing(5), 2000.0)})
+    assert run(capsys, str(tmp_path / "short"), "--at-risk-within", "30d")[0] == 3
+    assert run(capsys, str(tmp_path / "short"))[0] == 0
+
+
+def test_growth_and_lost_hosts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flat = np.full(5, 400.0)
+    write_gauges(tmp_path / "t", {"conntrack": (flat, 1000.0)})
+    _, out, _ = run(capsys, str(tmp_path / "t"), "--growth", "+50%", "--lose", "1", "--hosts", "3", "--format", "json")
+    assert json.loads(out)["resources"][0]["share_after"] == pytest.approx(0.4 * 1.5 * 3 / 2)
+    code, _, err = run(capsys, str(tmp_path / "t"), "--lose", "1")
+    assert code == 2 and "leaves none of 1 hosts" in err
+
+
+def test_what_is_full_is_at_risk_now(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_gauges(tmp_path / "t", {"conntrack": (np.array([950.0, 999.0]), 1000.0)})
+    code, out, _ = run(capsys, str(tmp_path / "t"))
+    assert code == 1
+    assert out.startswith("conntrack on gw-3 has reached 100% of its limit")
+
+
+def test_from_flows_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trace = write_trace(tmp_path / "t", flows=6000, seconds=900)
+    code, out, _ = run(capsys, str(trace), "--format", "json", "--link-speed", "1Gbit/s")
+    document = json.loads(out)
+    assert code == 0
+    assert any("no host table" in note for note in document["notes"])
+    total = sum(row["bytes_per_second"] for row in document["services"])
+    assert total > 0 and document["bursts"] and document["billing"]
+    sent = next(row for row in document["resources"] if row["resource"].startswith("bytes sent"))
+    assert sent["limit"] == 125_000_000 and 0 < sent["share"] < 0.1
+    ports = next(row for row in document["resources"] if row["resource"].startswith("ports "))
+    assert ports["limit"] == 28_232 and ports["peak"] > 1
+
+
+def test_billing_is_the_five_minute_mean(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def even(columns: dict[str, np.ndarray], generator: np.random.Generator) -> None:
+        columns["client_bytes"][:] = 3000
+        columns["server_bytes"][:] = 3000
+
+    trace = write_trace(tmp_path / "t", flows=9000, seconds=900, change=even)
+    _, out, _ = run(capsys, str(trace), "--format", "json")
+    billed = json.loads(out)["billing"][0]["billed_bits_per_second"]
+    assert billed == pytest.approx(8 * 10 * 3000, rel=0.05)
+
+
+@pytest.mark.parametrize("flows", [0, 1])
+def test_of_one_row_or_none(flows: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trace = write_trace(tmp_path / "t", flows=flows, seconds=10)
+    code, out, err = run(capsys, str(trace))
+    assert "Traceback" not in err and "unexpected" not in err
+    assert (code, bool(out)) == ((0, True) if flows else (2, False))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--growth", "lots"], "not a percentage"),
+        (["--link-speed", "fast"], "not a speed"),
+        (["--at-risk-within", "soon"], "not a duration"),
+    ],
+)
+def test_usage_errors(arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trace = write_trace(tmp_path / "t", flows=10, seconds=10)
+    code, _, err = run(capsys, str(trace), *arguments)
+    assert code == 2 and words in err and err.count("\n") == 1
