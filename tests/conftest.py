@@ -6,11 +6,16 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.support.namespaces import Link, Network
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# How long one example takes says something about the machine, nothing about the code.
+hypothesis.settings.register_profile("netrec", deadline=None)
+hypothesis.settings.load_profile("netrec")
 
 
 def why_not_kernel() -> str:
