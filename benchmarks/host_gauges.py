@@ -1,6 +1,6 @@
 """What one reading of the `host` source costs with many TCP sockets, against `ss` counting the same sockets.
 
-    .venv/bin/python benchmarks/host_gauges.py [--sockets 18000] [--repeat 7]     (as root; some seconds)
+    .venv/bin/python -m benchmarks.host_gauges [--sockets 18000] [--repeat 7]     (as root; some seconds)
 
 Prints medians of CPU milliseconds, paired: each repetition measures both.
 """

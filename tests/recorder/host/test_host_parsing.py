@@ -40,7 +40,7 @@ def test_two_line_sections() -> None:
 
 def record(state: int, **values: object) -> np.ndarray:
     row = np.zeros(1, SOCKETS)
-    row["length"], row["type"], row["family"], row["state"] = 88, 20, socket.AF_INET, state
+    row["length"], row["type"], row["family"], row["state"] = 88, 18, socket.AF_INET, state
     for name, value in values.items():
         row[name] = value
     return row
@@ -66,12 +66,12 @@ def test_places() -> None:
 def test_messages_of_one_and_of_several_lengths(lengths: list[int]) -> None:
     content = b""
     for index, length in enumerate(lengths):
-        row = record(1, length=length, inode=index, type=20 if length > 20 else 3).tobytes()
+        row = record(1, length=length, inode=index, type=18 if length > 20 else 3).tobytes()
         content += (row + bytes(64))[:length]
     size = len(content)
     rows = _messages(np.frombuffer(content + bytes(88), np.uint8).copy(), size)
     assert rows["length"].tolist() == lengths
-    whole = rows[rows["type"] == 20]
+    whole = rows[rows["type"] == 18]
     assert whole["inode"].tolist() == list(range(len(whole)))
 
 
