@@ -31,4 +31,9 @@ ANALYSES: dict[str, tuple[str, str, str]] = {
         "command",
         "Is this capture worse than that one, where, and how sure is that?",
     ),
+    "security": (
+        "analyze.commands.security",
+        "command",
+        "Scans, beacons, new peers, unusual volume: findings with their evidence.",
+    ),
 }
