@@ -1,6 +1,7 @@
 """The Source protocol, and the discovery of the sources under `recorder/sources/`.
 
-A source is a folder with an `__init__.py` that defines `SOURCE`, a `SourceSpecification`. That file must be
+A source is a folder with an `__init__.py` that defines `SOURCE`, a `SourceSpecification` (or `SOURCES`, several that
+share their code). That file must be
 cheap to import: it names the settings, tells whether the source can run here, and imports the rest on demand.
 A new source is one folder; nothing else changes.
 """
@@ -129,8 +130,9 @@ def discover() -> dict[str, SourceSpecification]:
     found: dict[str, SourceSpecification] = {}
     for module in pkgutil.iter_modules(recorder.sources.__path__):
         if module.ispkg:
-            specification = importlib.import_module(f"recorder.sources.{module.name}").SOURCE
-            found[specification.name] = specification
+            package = importlib.import_module(f"recorder.sources.{module.name}")
+            for specification in getattr(package, "SOURCES", None) or (package.SOURCE,):
+                found[specification.name] = specification
     return dict(sorted(found.items()))
 
 

@@ -1,0 +1,263 @@
+"""Where lines come from: a file followed across rotation and truncation, a finished one, or syslog datagrams.
+
+A followed file is known by its inode and the hash of its beginning, so that a follower that starts again goes on where
+it was: in the same file, or in the rotated one (also compressed) and then in the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import IO, Protocol
+
+from netrec.errors import CannotRecordError
+
+BEGINNING = 256
+CHUNK = 1 << 20
+LONGEST = 1 << 20
+
+
+@dataclass
+class Place:
+    """How far a file has been read: `offset` is that of the first line not yet taken (in the uncompressed text)."""
+
+    inode: int = 0
+    beginning: str = ""
+    length: int = 0  # of the beginning that was hashed
+    offset: int = 0
+
+
+class Lines(Protocol):
+    """A source of lines: `read` gives what has come (bounded), `finished` is true when nothing more will ever come.
+
+    `place` is where it is; `keep` remembers a place for the next start.
+    """
+
+    finished: bool
+
+    def read(self) -> list[tuple[int, bytes]]: ...
+
+    def place(self) -> Place | None: ...
+
+    def keep(self, place: Place | None) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class FollowedFile:
+    """A log file, from its start (or where the last follower left off) on."""
+
+    def __init__(self, path: Path, state: Path, *, to_end: bool = False) -> None:
+        """`to_end`: finished at the end of the file, as one that is compressed always is."""
+        self.path = path
+        self.finished = False
+        self._state = state
+        self._to_end = to_end or path.suffix == ".gz"
+        self._place = self._load()
+        self._rest = b""
+        self._file: IO[bytes] | None = None
+        self._older = self._rotated()
+        if not self._older and not path.exists() and self._to_end:
+            raise CannotRecordError(f"{path} does not exist", "name the log file that the proxy writes")
+        self._open_next()
+
+    def read(self) -> list[tuple[int, bytes]]:
+        """Whole lines that have come, each with its offset; at most about a megabyte of them."""
+        if self._file is None:
+            self._open_next()
+            if self._file is None:
+                return []
+        data = self._file.read(CHUNK)
+        if not data:
+            return self._at_the_end()
+        return self._split(data)
+
+    def _split(self, data: bytes) -> list[tuple[int, bytes]]:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > LONGEST:
+            lines.append(self._rest)
+            self._rest = b""
+        found = []
+        for line in lines:
+            found.append((self._place.offset, line))
+            self._place.offset += len(line) + 1
+        return found
+
+    def _at_the_end(self) -> list[tuple[int, bytes]]:
+        assert self._file is not None
+        if self._older or self._replaced():
+            # The proxy has moved on to a new file: what is left without a newline was its last line.
+            last = [(self._place.offset, self._rest)] if self._rest else []
+            self._file.close()
+            self._file, self._rest = None, b""
+            self._open_next(fresh=True)
+            return last
+        if self._to_end:
+            self.finished = True
+            last = [(self._place.offset, self._rest)] if self._rest else []
+            self._place.offset += len(self._rest)
+            self._rest = b""
+            return last
+        return []
+
+    def _replaced(self) -> bool:
+        """Whether the path is another file now, or the same one cut short."""
+        if self.path.suffix == ".gz":
+            return False
+        try:
+            now = self.path.stat()
+        except FileNotFoundError:
+            return False  # being rotated: the new one is not there yet
+        if now.st_ino != self._place.inode:
+            return True
+        return now.st_size < self._place.offset + len(self._rest)
+
+    def _open_next(self, fresh: bool = False) -> None:
+        path, going_on = self._older or self.path, self._older is not None
+        self._older = None
+        try:
+            file = _open(path)
+        except FileNotFoundError:
+            return
+        except OSError as problem:
+            raise CannotRecordError(f"{path} cannot be read ({problem.strerror})", "see who may read it") from None
+        inode = os.fstat(file.fileno()).st_ino
+        place = self._place
+        if fresh or not (going_on or (inode == place.inode and self._same_beginning(path))):
+            place = Place()
+        place.inode = inode
+        self._place, self._file = place, file
+        self._note_beginning()
+        file.seek(place.offset)
+
+    def _rotated(self) -> Path | None:
+        """The file that was being read, when it has another name by now and is not read to its end."""
+        place = self._place
+        if not place.length or self.path.suffix == ".gz":
+            return None
+        with contextlib.suppress(OSError):
+            if self.path.stat().st_ino == place.inode and self._same_beginning(self.path):
+                return None
+        for candidate in sorted(self.path.parent.glob(self.path.name + "*")):
+            with contextlib.suppress(OSError, EOFError):
+                if candidate != self.path and self._same_beginning(candidate):
+                    return candidate
+        return None
+
+    def _same_beginning(self, path: Path) -> bool:
+        with _open(path) as file:
+            return _hash(file.read(self._place.length)) == self._place.beginning
+
+    def _note_beginning(self) -> None:
+        if self._file is None or self._place.length >= BEGINNING:
+            return
+        with _open(Path(f"/proc/self/fd/{self._file.fileno()}"), zipped=self._zipped()) as file:
+            beginning = file.read(BEGINNING)
+        self._place.length, self._place.beginning = len(beginning), _hash(beginning)
+
+    def _zipped(self) -> bool:
+        return isinstance(self._file, gzip.GzipFile)
+
+    def _load(self) -> Place:
+        try:
+            return Place(**json.loads(self._state.read_text()))
+        except (OSError, ValueError, TypeError):
+            return Place()
+
+    def place(self) -> Place:
+        """Where the first line stands that has not been taken."""
+        self._note_beginning()
+        return replace(self._place)
+
+    def keep(self, place: Place | None) -> None:
+        """The next follower starts there."""
+        if place is None:
+            return
+        self._state.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._state.with_suffix(".new")
+        temporary.write_text(json.dumps(asdict(place)))
+        temporary.replace(self._state)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _open(path: Path, zipped: bool | None = None) -> IO[bytes]:
+    if path.suffix == ".gz" if zipped is None else zipped:
+        return gzip.open(path, "rb")  # type: ignore[return-value]
+    return path.open("rb")
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+class Syslog:
+    """Datagrams of a proxy's syslog target: `udp://ADDRESS:PORT`, or the path of a Unix socket that is made here."""
+
+    finished = False
+
+    def __init__(self, where: str) -> None:
+        self._path: Path | None = None
+        self._count = 0
+        try:
+            if where.startswith("udp://"):
+                host, _, port = where.removeprefix("udp://").rpartition(":")
+                host = host.strip("[]") or "127.0.0.1"
+                self._socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+                self._socket.bind((host, int(port)))
+            else:
+                self._path = Path(where)
+                if self._path.is_socket() and not _answers(self._path):
+                    self._path.unlink()  # left behind by a receiver that was killed
+                self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+                self._socket.bind(where)
+                self._path.chmod(0o666)  # proxies drop their rights before they log
+        except (OSError, ValueError) as problem:
+            raise CannotRecordError(
+                f"syslog cannot be received at {where} ({problem})", "give udp://127.0.0.1:5514 or a path of your own"
+            ) from None
+        self._socket.setblocking(False)
+
+    def read(self) -> list[tuple[int, bytes]]:
+        return list(self._datagrams())
+
+    def _datagrams(self) -> Iterator[tuple[int, bytes]]:
+        for _ in range(20000):
+            try:
+                data = self._socket.recv(65536)
+            except BlockingIOError:
+                return
+            for line in data.rstrip(b"\0\n").split(b"\n"):
+                self._count += 1
+                yield self._count, line
+
+    def place(self) -> None:
+        """Datagrams cannot be read again: there is nothing to remember."""
+
+    def keep(self, place: Place | None) -> None: ...
+
+    def close(self) -> None:
+        self._socket.close()
+        if self._path is not None:
+            with contextlib.suppress(OSError):
+                self._path.unlink()
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+        return True
