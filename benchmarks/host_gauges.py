@@ -1,55 +1,44 @@
-"""What one reading of the `host` source costs with many TCP sockets, against `ss` counting the same sockets.
+"""What one reading of the host's gauges costs with many TCP sockets, beside `ss` listing the same sockets.
 
-    .venv/bin/python -m benchmarks.host_gauges [--sockets 18000] [--repeat 7]     (as root; some seconds)
-
-Prints medians of CPU milliseconds, paired: each repetition measures both.
+Each round measures both; `ss` lists the sockets only, the source reads links, queues, ports, memory and CPU as well.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import os
-import resource
 import socket
-import statistics
-import subprocess
 import time
 from typing import Any
 
+from benchmarks.harness import Options, Report, measure, median, peer, spread
 from recorder.source import CaptureContext, find
 
+SOCKETS = 18_000
+ROUNDS = 7
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sockets", type=int, default=18_000)
-    parser.add_argument("--repeat", type=int, default=7)
-    arguments = parser.parse_args()
+
+def run(options: Options) -> Report:
+    sockets = options.size(SOCKETS, 200)
+    listing = [peer("ss"), "-tanH"]
+    ours: list[float] = []
+    theirs: list[float] = []
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=4096))
-        for _ in range(arguments.sockets // 2):
+        for _ in range(sockets // 2):
             stack.enter_context(socket.create_connection(listener.getsockname()))
             stack.enter_context(listener.accept()[0])
         source: Any = find("host").create(CaptureContext("benchmark", "benchmark", {"host_interval": 1e-6}))
         source.start()
-        ours, theirs = [], []
-        for _ in range(arguments.repeat):
+        stack.callback(source.close)
+        for _ in range(options.size(ROUNDS, 2)):
             before = time.process_time()
             source.poll()
             list(source.read())
-            ours.append(time.process_time() - before)
-            theirs.append(children_seconds(["ss", "-tanH"]))
-    print(f"sockets: {arguments.sockets}, CPUs: {os.cpu_count()}")
-    print(f"one reading of source host: {statistics.median(ours) * 1e3:.1f} ms of CPU")
-    print(f"ss -tan, for the sockets alone: {statistics.median(theirs) * 1e3:.1f} ms of CPU")
-
-
-def children_seconds(command: list[str]) -> float:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-
-if __name__ == "__main__":
-    main()
+            ours.append((time.process_time() - before) * 1e3)
+            theirs.append(measure(listing).cpu * 1e3)
+    report = Report([f"with {sockets:,} sockets", "CPU ms, median", "lowest..highest"])
+    report.rows = [
+        ["one reading of the source host", median(ours), spread(ours)],
+        ["ss -tan, whole process", median(theirs), spread(theirs)],
+    ]
+    return report
