@@ -132,9 +132,9 @@ PROCESS = (
         "process_source",
         TEXT,
         "",
-        "how the owner is known: connect or close (seen doing it), listener (owner of the listening socket), "
-        "scan (holds the descriptor), unknown",
-        values=("connect", "close", "listener", "scan", "unknown"),
+        "how the owner is known: connect, close, send or create (seen doing it to this socket), listener (owner of the "
+        "listening socket), scan (holds the descriptor), unknown",
+        values=("connect", "close", "listener", "scan", "unknown", "send", "create"),
     ),
     Field("process_unit", TEXT, "", "systemd unit or slice, from the cgroup's path"),
     Field(

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from netrec.errors import CannotRecordError
-from recorder.sources.ebpf import compiler
+from recorder.sources.ebpf import compiler, programs
 from recorder.sources.ebpf.btf import Btf
-from recorder.sources.ebpf.programs import PROGRAM
 from recorder.sources.ebpf.records import FLOW
 from tests.support.namespaces import wait_until
 
 pytestmark = pytest.mark.kernel
+BIT_FIELDS = {"icsk_ca_state"}
 
 
 def test_offsets_are_those_that_a_c_compiler_finds(tmp_path: Path) -> None:
@@ -25,7 +25,7 @@ def test_offsets_are_those_that_a_c_compiler_finds(tmp_path: Path) -> None:
     with (tmp_path / "vmlinux.h").open("w") as file:
         subprocess.run(dump, stdout=file, check=True, timeout=60)
     btf = Btf()
-    symbols = sorted(set(re.findall(r"\b(?:OFFSET|SIZE|VALUE)_\w+", PROGRAM.read_text())))
+    symbols = sorted(set(re.findall(r"\b(?:OFFSET|SIZE|VALUE)_\w+", programs.text())))
     fields = []
     for symbol in symbols:
         if symbol.startswith("OFFSET_"):
@@ -33,11 +33,17 @@ def test_offsets_are_those_that_a_c_compiler_finds(tmp_path: Path) -> None:
             for cut in range(1, len(parts)):
                 owner, field = "_".join(parts[:cut]), "_".join(parts[cut:])
                 if btf.struct_type(owner) is not None and btf.offset(owner, field) is not None:
-                    fields.append((symbol, f"__builtin_offsetof(struct {owner}, {field})"))
+                    # The byte that a bit field begins in has no address in C: it is the one that is written to.
+                    written = (
+                        f"({{ struct {owner} x = {{}}; x.{field} = 1; int a = 0; while (!((char *)&x)[a]) a++; a; }})"
+                    )
+                    bits = field in BIT_FIELDS
+                    fields.append((symbol, written if bits else f"__builtin_offsetof(struct {owner}, {field})"))
         elif symbol.startswith("SIZE_"):
             fields.append((symbol, f"sizeof(struct {symbol.removeprefix('SIZE_')})"))
         else:
             fields.append((symbol, symbol.removeprefix("VALUE_")))
+    assert len(fields) > 50
     assert {symbol for symbol, _ in fields} == set(symbols)
     lines = "".join(f'    printf("{symbol} %ld\\n", (long)({text}));\n' for symbol, text in fields)
     source = '#include "vmlinux.h"\nint printf(const char *, ...);\nint main(void) {\n' + lines + "    return 0;\n}\n"
@@ -53,10 +59,25 @@ def test_an_unknown_symbol_is_none() -> None:
     assert btf.resolve("OFFSET_tcp_sock_no_such_field") is None
     assert btf.resolve("VALUE_NO_SUCH_ENUMERATOR") is None
     assert btf.resolve("SIZE_no_such_struct") is None
+    assert btf.resolve("ARGUMENTS_no_such_tracepoint") == 0
+    assert btf.enumeration("no_such_enum") == {}
+
+
+def test_arguments_and_names_are_those_that_bpftool_finds() -> None:
+    dump = ["bpftool", "btf", "dump", "file", "/sys/kernel/btf/vmlinux", "format", "c"]
+    text = subprocess.run(dump, capture_output=True, text=True, check=True, timeout=60).stdout
+    btf = Btf()
+    for name in ("kfree_skb", "tcp_send_reset", "inet_sock_set_state"):
+        match = re.search(rf"typedef void \(\*btf_trace_{name}\)\((.*?)\);", text)
+        assert match and btf.arguments(name) == match[1].count(",")
+    names = re.search(r"enum skb_drop_reason \{(.*?)\}", text, re.S)
+    assert names
+    expected = {int(value): name for name, value in re.findall(r"(\w+) = (\d+)", names[1])}
+    assert btf.enumeration("skb_drop_reason") == expected
 
 
 def test_the_record_is_as_large_as_the_kernels(tmp_path: Path) -> None:
-    text = PROGRAM.read_text()
+    text = programs.text()
     address = re.search(r"^struct address \{.*?\};", text, re.M)
     assert address
     words = (("u64", "long long"), ("u32", "int"), ("u16", "short"), ("u8", "char"))

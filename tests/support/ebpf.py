@@ -12,7 +12,7 @@ from recorder.sources.ebpf import create
 
 
 class Recording:
-    """Records while the block runs; afterwards `rows` holds every row of the flows table, in order.
+    """Records while the block runs; afterwards `rows` holds every row of the flows table, `events` of the events table.
 
     The ring is large: a test that makes its traffic does not poll meanwhile, and other traffic of the host goes on.
     """
@@ -20,6 +20,7 @@ class Recording:
     def __init__(self, **settings: Any) -> None:
         self.source = create(CaptureContext("observer", "capture", {"ring_size": 1 << 26} | settings))
         self.rows: list[dict[str, Any]] = []
+        self.events: list[dict[str, Any]] = []
         self.health = SourceHealth()
 
     def __enter__(self) -> Recording:
@@ -68,8 +69,11 @@ class Recording:
             if row["netns"] == netns and all(row[name] == value for name, value in equal.items())
         ]
 
+    def events_of(self, netns: int, kind: str) -> list[dict[str, Any]]:
+        """The events of one network namespace and kind."""
+        return [row for row in self.events if row["netns"] == netns and row["kind"] == kind]
+
     def _take(self, batches: Any) -> None:
         for table, batch in batches:
-            assert table == "flows"
             batch.validate(full=True)
-            self.rows += batch.to_pylist()
+            {"flows": self.rows, "events": self.events}[table].extend(batch.to_pylist())

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from netrec.errors import CannotRecordError
-from recorder.source import CaptureContext, Readiness, Source, SourceSpecification
+from recorder.source import CaptureContext, Readiness, Setting, Source, SourceSpecification
 
 _CAP_BPF, _CAP_PERFMON, _CAP_SYS_ADMIN = 39, 38, 21
 
@@ -73,7 +73,15 @@ def create(context: CaptureContext) -> Source:
 SOURCE = SourceSpecification(
     name="ebpf",
     summary="every TCP socket of this host, from the kernel, without touching traffic",
-    tables=("flows",),
+    tables=("flows", "events"),
     can_run=can_run,
     create=create,
+    settings=(
+        Setting(
+            "events",
+            False,
+            "Also record events: retransmits, resets, failed connects, drops with the kernel's reason.",
+            bool,
+        ),
+    ),
 )

@@ -17,6 +17,7 @@ VMLINUX = Path("/sys/kernel/btf/vmlinux")
 
 _INT, _ARRAY, _STRUCT, _UNION, _ENUM, _FUNC_PROTO = 1, 3, 4, 5, 6, 13
 _VAR, _DATASEC, _DECL_TAG, _ENUM64 = 14, 15, 17, 19
+_TYPEDEF, _HEADER = 8, 12  # the latter: bytes of a type before what is particular to its kind
 _MODIFIERS = {8, 9, 10, 11, 18}  # typedef, volatile, const, restrict, type tag
 _FIXED = {_INT: 4, _ARRAY: 12, _VAR: 4, _DECL_TAG: 4}
 _PER_MEMBER = {_STRUCT: 12, _UNION: 12, _ENUM: 8, _FUNC_PROTO: 8, _DATASEC: 12, _ENUM64: 12}
@@ -110,16 +111,43 @@ class Btf:
                 seen += 1
         return None
 
-    def resolve(self, symbol: str) -> int | None:
-        """`OFFSET_struct_field`, `SIZE_struct` or `VALUE_enumerator` of a program's text; None when unknown.
+    def enumeration(self, name: str) -> dict[int, str]:
+        """Value -> name of every enumerator of an enum; empty when there is no such enum."""
+        wanted = self.strings.find(b"\0" + name.encode() + b"\0") + 1
+        while self._walk():
+            pass
+        for index in self.enums:
+            kind, count, _, at, signed = self.types[index]
+            if wanted and struct.unpack_from("<I", self.data, at - _HEADER)[0] == wanted:
+                step = _PER_MEMBER[kind]
+                layout = "<Ii" if signed else "<II"
+                members = (struct.unpack_from(layout, self.data, at + step * member) for member in range(count))
+                return {value: self._text(string) for string, value in members}
+        return {}
 
-        Where a struct's name ends and its field's begins is found by trying: both hold underscores.
+    def arguments(self, tracepoint: str) -> int:
+        """How many arguments a tracepoint has for raw programs; 0 when there is no such tracepoint."""
+        wanted = self.strings.find(b"\0btf_trace_" + tracepoint.encode() + b"\0") + 1
+        while self._walk():
+            pass
+        for kind, _, target, at, _ in self.types:
+            if kind == _TYPEDEF and wanted and struct.unpack_from("<I", self.data, at - _HEADER)[0] == wanted:
+                # typedef -> pointer -> prototype, whose first argument is the program's own.
+                return self.types[self.types[target][2]][1] - 1
+        return 0
+
+    def resolve(self, symbol: str) -> int | None:
+        """`OFFSET_struct_field`, `SIZE_struct`, `VALUE_enumerator` or `ARGUMENTS_tracepoint` of a program's text.
+
+        None when unknown. Where a struct's name ends and its field's begins is found by trying: both hold underscores.
         """
         kind, _, rest = symbol.partition("_")
         if kind == "VALUE":
             return self.enumerator(rest)
         if kind == "SIZE":
             return self.size(rest)
+        if kind == "ARGUMENTS":
+            return self.arguments(rest)
         parts = rest.split("_")
         for cut in range(len(parts) - 1, 0, -1):
             found = self.offset("_".join(parts[:cut]), "_".join(parts[cut:]))

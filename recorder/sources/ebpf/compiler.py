@@ -19,32 +19,56 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from netrec.errors import CannotRecordError, NetrecError
 
+if TYPE_CHECKING:
+    from recorder.sources.ebpf.btf import Btf
+
 RAW_TRACEPOINT = "raw_tracepoint"
 ITERATOR = "iterator"
-_SYMBOL = re.compile(r"\b((?:OFFSET|SIZE|VALUE)_[A-Za-z0-9_]+)\b")
+CGROUP_INGRESS = "cgroup_ingress"
+CGROUP_EGRESS = "cgroup_egress"
+SOCKET_CREATE = "socket_create"
+SOCKET_RELEASE = "socket_release"
+# (enum bpf_prog_type, enum bpf_attach_type or none), which loading wants to know.
+_KINDS: dict[str, tuple[Any, ...]] = {
+    RAW_TRACEPOINT: (17,),
+    ITERATOR: (26,),
+    CGROUP_INGRESS: (8, None, 0),
+    CGROUP_EGRESS: (8, None, 1),
+    SOCKET_CREATE: (9, None, 2),
+    SOCKET_RELEASE: (9, None, 34),
+}
+_SYMBOL = re.compile(r"\b((?:OFFSET|SIZE|VALUE|ARGUMENTS)_[A-Za-z0-9_]+)\b")
 _DESCRIPTORS_A_MESSAGE = 200
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to build: `text` in C, `defines` name -> number, `functions` name -> kind, `maps` names."""
+    """What to build: `text` in C, `defines` name -> number, `functions` name -> kind, `maps` names.
+
+    `enumerations` are the kernel's enums whose names are wanted beside.
+    """
 
     text: str
     defines: dict[str, int]
     functions: dict[str, str]
     maps: list[str] = field(default_factory=list)
+    enumerations: list[str] = field(default_factory=list)
 
 
 @dataclass
 class Loaded:
-    """Open descriptors of the loaded programs and maps, by name. `close` closes all of them."""
+    """Open descriptors of the loaded programs and maps, by name. `close` closes all of them.
+
+    `enumerations` holds value -> name of every enum that was asked for (empty where the kernel has none).
+    """
 
     functions: dict[str, int]
     maps: dict[str, int]
+    enumerations: dict[str, dict[int, str]] = field(default_factory=dict)
 
     def close(self) -> None:
         for descriptor in (*self.functions.values(), *self.maps.values()):
@@ -93,7 +117,12 @@ class Build:
         names = [*self._request.functions, *self._request.maps]
         named = dict(zip(names, descriptors, strict=True))
         return Loaded(
-            {name: named[name] for name in self._request.functions}, {name: named[name] for name in self._request.maps}
+            {name: named[name] for name in self._request.functions},
+            {name: named[name] for name in self._request.maps},
+            {
+                name: {int(value): text for value, text in members.items()}
+                for name, members in answer.get("enumerations", {}).items()
+            },
         )
 
     def cancel(self) -> None:
@@ -116,10 +145,7 @@ def _python_path() -> str:
     return f"{own}{os.pathsep}{given}" if given else own
 
 
-def _defines(text: str, given: dict[str, int]) -> dict[str, int]:
-    from recorder.sources.ebpf.btf import Btf
-
-    btf = Btf()
+def _defines(btf: Btf, text: str, given: dict[str, int]) -> dict[str, int]:
     values = dict(given)
     for symbol in sorted(set(_SYMBOL.findall(text)) - given.keys()):
         value = btf.resolve(symbol)
@@ -129,25 +155,29 @@ def _defines(text: str, given: dict[str, int]) -> dict[str, int]:
     return values
 
 
-def _compile(request: Request) -> list[int]:
+def _compile(request: Request) -> tuple[list[int], dict[str, dict[int, str]]]:
+    """Descriptors of the functions and maps, and the enumerations."""
     from recorder.sources.ebpf.bcc_loader import load_bcc
+    from recorder.sources.ebpf.btf import Btf
     from recorder.sources.ebpf.headers import write_stub_headers
 
     with tempfile.TemporaryDirectory(prefix="netrec-") as folder:
         write_stub_headers(Path(folder))
         os.environ["BCC_KERNEL_SOURCE"] = folder
         bcc = load_bcc()
+        btf = Btf()
         flags = ["-w", "-fno-color-diagnostics"]
-        flags += [f"-D{name}={value}" for name, value in _defines(request.text, request.defines).items()]
+        flags += [f"-D{name}={value}" for name, value in _defines(btf, request.text, request.defines).items()]
         try:
             program = bcc.BPF(text=request.text, cflags=flags)
-            kinds = {RAW_TRACEPOINT: bcc.BPF.RAW_TRACEPOINT, ITERATOR: bcc.BPF.TRACING}
-            functions = [program.load_func(name, kinds[kind]).fd for name, kind in request.functions.items()]
+            functions = [program.load_func(name, *_KINDS[kind]).fd for name, kind in request.functions.items()]
         except Exception as problem:
             raise CannotRecordError(f"the eBPF programs cannot be loaded ({problem})", _why_not_loaded()) from None
         maps = [program[name].map_fd for name in request.maps]
         # Duplicates survive the garbage collection of `program`.
-        return [os.dup(descriptor) for descriptor in (*functions, *maps)]
+        return [os.dup(descriptor) for descriptor in (*functions, *maps)], {
+            name: btf.enumeration(name) for name in request.enumerations
+        }
 
 
 def _why_not_loaded() -> str:
@@ -163,8 +193,10 @@ def main(descriptor: int) -> None:
         with channel.makefile("rb") as reader:
             request = Request(**json.loads(reader.readline()))
         try:
-            descriptors = _compile(request)
-            socket.send_fds(channel, [b"{}\n"], descriptors)
+            descriptors, enumerations = _compile(request)
+            # One byte carries the descriptors: a long text could be cut in parts.
+            socket.send_fds(channel, [b" "], descriptors)
+            channel.sendall(json.dumps({"enumerations": enumerations}).encode() + b"\n")
         except NetrecError as error:
             channel.sendall(json.dumps({"error": error.message, "hint": error.hint}).encode() + b"\n")
     # LLVM's exit handlers take longer than all of the above.

@@ -23,6 +23,7 @@ class LiveFlows:
     def __init__(self, first_id: int = 1) -> None:
         self._known = np.empty(0, _LIVE)
         self._next_id = first_id
+        self._ended: list[tuple[np.ndarray, np.ndarray]] = []
 
     def __len__(self) -> int:
         return len(self._known)
@@ -76,8 +77,38 @@ class LiveFlows:
         merged = np.concatenate([others, fresh])
         self._known = merged[np.argsort(merged["id"], kind="stable")]
 
-    def forget(self, ids: np.ndarray) -> None:
-        """Drop flows that have ended."""
+    def number(self, ids: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        """The flow_id (int64) of flows of which something is to be said beside their rows; shape (len(ids),).
+
+        A flow that had no row yet gets its number now, and keeps it: `starts` (ns) is when it began. One that has ended
+        not longer ago than the last but one call of `forget` still has its own.
+        """
+        found = np.zeros(len(ids), np.int64)
+        position, hit = self._find(ids)
+        if hit.any():
+            found[hit] = self._known["flow_id"][position[hit]]
+        for known, flow_id in self._ended:
+            rest = np.flatnonzero(~hit)
+            order = np.argsort(known)
+            at = order[np.minimum(np.searchsorted(known, ids[rest], sorter=order), len(known) - 1)]
+            ended = known[at] == ids[rest]
+            found[rest[ended]] = flow_id[at[ended]]
+            hit[rest[ended]] = True
+        if not hit.all():
+            unknown, first, inverse = np.unique(ids[~hit], return_index=True, return_inverse=True)
+            fresh = np.zeros(len(unknown), _LIVE)
+            fresh["id"], fresh["time"] = unknown, starts[~hit][first]
+            fresh["flow_id"] = np.arange(self._next_id, self._next_id + len(unknown))
+            self._next_id += len(unknown)
+            found[~hit] = fresh["flow_id"][inverse]
+            merged = np.concatenate([self._known, fresh])
+            self._known = merged[np.argsort(merged["id"], kind="stable")]
+        return found
+
+    def forget(self, ids: np.ndarray, flow_id: np.ndarray | None = None) -> None:
+        """Drop flows that have ended; with their numbers, `number` still knows them for a while."""
+        if flow_id is not None and len(ids):
+            self._ended = [*self._ended[-1:], (ids, flow_id)]
         if len(self._known):
             position, hit = self._find(ids)
             if hit.any():

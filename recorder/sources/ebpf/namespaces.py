@@ -22,20 +22,21 @@ def network_namespaces() -> dict[int, Path]:
     return found
 
 
-def each_namespace() -> Iterator[int]:
-    """Enter every network namespace in turn, with the calling thread; yields its inode.
+def each_namespace(namespaces: dict[int, Path] | None = None) -> Iterator[int]:
+    """Enter every network namespace (or each of those given) in turn, with the calling thread; yields its inode.
 
     The thread is back in its own namespace when the iteration ends, also when it ends early.
     """
     home = os.open("/proc/self/ns/net", os.O_RDONLY)
     try:
-        for inode, path in network_namespaces().items():
+        for inode, path in (network_namespaces() if namespaces is None else namespaces).items():
             try:
                 descriptor = os.open(path, os.O_RDONLY)
             except OSError:
                 continue
             try:
-                if _libc.setns(descriptor, _CLONE_NEWNET):
+                # A process may have ended since, and its number be another's.
+                if os.fstat(descriptor).st_ino != inode or _libc.setns(descriptor, _CLONE_NEWNET):
                     continue
             finally:
                 os.close(descriptor)

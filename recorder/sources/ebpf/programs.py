@@ -1,25 +1,71 @@
-"""What is compiled and attached: the request to the compiler. Imports nothing heavy, so that it can be sent first."""
+"""What is compiled and attached: the request to the compiler. Imports nothing heavy, so that it can be sent first.
+
+The text is common.bpf.h followed by the files of the parts that were asked for; a part that was not asked for is
+neither compiled nor loaded nor attached.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from recorder.sources.ebpf.compiler import ITERATOR, RAW_TRACEPOINT, Request
 
-PROGRAM = Path(__file__).with_name("tcp.bpf.c")
-TRACEPOINTS = {
-    "tcp_state_by_process": "inet_sock_set_state",
-    "tcp_state_by_network": "inet_sock_set_state",
-    "tcp_reset_received": "tcp_receive_reset",
-    "tcp_reset_sent": "tcp_send_reset",
-    "tcp_socket_destroyed": "tcp_destroy_sock",
-}
-ITERATORS = ("bpf_iter__tcp", "bpf_iter__bpf_map_elem", "bpf_iter__task_file")
-MAPS = ["sockets", "clients", "pending", "listeners", "counters", "control", "flows"]
+FOLDER = Path(__file__).parent
+COMMON = "common.bpf.h"
 MAX_PENDING = 4096
+MAX_EVENTS = 16384
 _PAGE = 4096
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of programs: `tracepoints` maps a program to the raw tracepoint that it is attached to."""
+
+    file: str
+    tracepoints: Mapping[str, str] = field(default_factory=dict)
+    iterators: tuple[str, ...] = ()
+    maps: tuple[str, ...] = ()
+
+
+TCP = Part(
+    "tcp.bpf.c",
+    {
+        "tcp_state_by_process": "inet_sock_set_state",
+        "tcp_state_by_network": "inet_sock_set_state",
+        "tcp_reset_received": "tcp_receive_reset",
+        "tcp_reset_sent": "tcp_send_reset",
+        "tcp_socket_destroyed": "tcp_destroy_sock",
+    },
+    ("bpf_iter__tcp", "bpf_iter__bpf_map_elem", "bpf_iter__task_file"),
+    ("sockets", "clients", "pending", "listeners", "counters", "control", "flows"),
+)
+# Attached before those of TCP: they look at what those are about to change.
+EVENTS = Part(
+    "events.bpf.c",
+    {
+        "event_closed": "inet_sock_set_state",
+        "event_reset_received": "tcp_receive_reset",
+        "event_reset_sent": "tcp_send_reset",
+        "event_retransmit": "tcp_retransmit_skb",
+        "event_retransmit_synack": "tcp_retransmit_synack",
+        "event_drop": "kfree_skb",
+    },
+    maps=("events_even", "events_odd"),
+)
+PARTS = (TCP, EVENTS)
+
+
+def chosen(settings: Mapping[str, Any]) -> tuple[Part, ...]:
+    """The parts that these settings ask for."""
+    return (TCP, EVENTS) if settings.get("events") else (TCP,)
+
+
+def text(parts: tuple[Part, ...] = PARTS) -> str:
+    """The C text of these parts."""
+    return "\n".join((FOLDER / name).read_text() for name in (COMMON, *(part.file for part in parts)))
 
 
 def max_flows(settings: Mapping[str, Any]) -> int:
@@ -32,15 +78,24 @@ def ring_bytes(settings: Mapping[str, Any]) -> int:
     return max(_PAGE, 1 << (int(settings.get("ring_size", 8 << 20)) - 1).bit_length())
 
 
+def max_events(settings: Mapping[str, Any]) -> int:
+    """How many different events the kernel can count before they are taken: per (flow, kind, reason)."""
+    return int(settings.get("max_events", MAX_EVENTS))
+
+
 def request(settings: Mapping[str, Any]) -> Request:
     """The programs for these settings."""
-    return Request(
-        PROGRAM.read_text(),
-        {
-            "MAX_FLOWS": max_flows(settings),
-            "MAX_PENDING": MAX_PENDING,
-            "RING_PAGES": ring_bytes(settings) // _PAGE,
-        },
-        dict.fromkeys(TRACEPOINTS, RAW_TRACEPOINT) | dict.fromkeys(ITERATORS, ITERATOR),
-        MAPS,
-    )
+    parts = chosen(settings)
+    defines = {
+        "MAX_FLOWS": max_flows(settings),
+        "MAX_PENDING": MAX_PENDING,
+        "RING_PAGES": ring_bytes(settings) // _PAGE,
+    }
+    enumerations = []
+    if EVENTS in parts:
+        defines |= {"WITH_EVENTS": 1, "MAX_EVENTS": max_events(settings)}
+        enumerations = ["skb_drop_reason", "sk_rst_reason"]
+    functions: dict[str, str] = {}
+    for part in parts:
+        functions |= dict.fromkeys(part.tracepoints, RAW_TRACEPOINT) | dict.fromkeys(part.iterators, ITERATOR)
+    return Request(text(parts), defines, functions, [name for part in parts for name in part.maps], enumerations)

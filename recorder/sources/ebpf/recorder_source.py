@@ -7,17 +7,21 @@ import math
 import os
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from recorder.source import CaptureContext, SourceHealth
 from recorder.sources.ebpf import records as r
 from recorder.sources.ebpf import syscalls
+from recorder.sources.ebpf.clock import UtcClock
 from recorder.sources.ebpf.compiler import Build, Loaded
 from recorder.sources.ebpf.namespaces import each_namespace
-from recorder.sources.ebpf.programs import MAX_PENDING, TRACEPOINTS, max_flows, ring_bytes
+from recorder.sources.ebpf.programs import EVENTS, MAX_PENDING, chosen, max_events, max_flows, ring_bytes
 from recorder.sources.ebpf.ring import RingBuffer
+
+if TYPE_CHECKING:
+    from recorder.sources.ebpf.events import EventSource
 
 
 class EbpfSource:
@@ -29,6 +33,12 @@ class EbpfSource:
         self._max_flows = max_flows(settings)
         self._ring_size = ring_bytes(settings)
         self._context = context
+        self._parts = chosen(settings)
+        # Those of the events first: they look at what the others are about to change.
+        self._tracepoints = {
+            name: tracepoint for part in reversed(self._parts) for name, tracepoint in part.tracepoints.items()
+        }
+        self._events: EventSource | None = None
         self._links: list[int] = []
         self._iterators: dict[str, int] = {}
         self._loaded: Loaded | None = None
@@ -58,13 +68,18 @@ class EbpfSource:
         self._rows = RowMaker(self._context.host, self._cgroups, self._clock.offset_ns)
         self._ring = RingBuffer(loaded.maps["flows"], self._ring_size, r.FLOW)
         self._counters = syscalls.PerCpuArray(loaded.maps["counters"], len(r.COUNTERS))
-        for name, tracepoint in TRACEPOINTS.items():
+        for name, tracepoint in self._tracepoints.items():
             self._links.append(syscalls.attach_raw_tracepoint(loaded.functions[name], tracepoint))
         self._iterators = {
             "tcp": syscalls.link_iterator(loaded.functions["bpf_iter__tcp"]),
             "sockets": syscalls.link_iterator(loaded.functions["bpf_iter__bpf_map_elem"], loaded.maps["sockets"]),
             "files": syscalls.link_iterator(loaded.functions["bpf_iter__task_file"]),
         }
+        if EVENTS in self._parts:
+            from recorder.sources.ebpf.events import EventSource
+
+            settings = self._context.settings
+            self._events = EventSource(loaded, max_events(settings), self._counters, self._iterators["tcp"])
         self._take_baseline()
         self._schedule_scan()
 
@@ -81,10 +96,14 @@ class EbpfSource:
 
     def read(self) -> Iterator[tuple[str, Any]]:
         """Rows of the flows that have ended since the last call and, when the active timeout is due, of the others."""
+        if self._events:
+            self._events.take()
         yield from self._ended()
         if time.clock_gettime_ns(time.CLOCK_BOOTTIME) >= self._next_scan:
             self._schedule_scan()
             yield from self._alive("active", self._active_timeout_ns // 2)
+        if self._events:
+            yield from self._events.rows(self._live, self._rows)
 
     def health(self) -> SourceHealth:
         """Counters since the last call; after `stop`, what came until then."""
@@ -94,11 +113,11 @@ class EbpfSource:
         counters = self._counters.read().astype(np.int64)
         new = dict(zip(r.COUNTERS, counters - self._last_counters, strict=True))
         total = dict(zip(r.COUNTERS, counters, strict=True))
-        misses = sum(syscalls.recursion_misses(self._loaded.functions[name]) for name in TRACEPOINTS)
+        misses = sum(syscalls.recursion_misses(self._loaded.functions[name]) for name in self._tracepoints)
         health = SourceHealth(
             events_seen=int(new["seen"]) + self._taken,
             lost_in_ring=int(new["lost_ring"]),
-            lost_in_map=int(new["lost_map"]),
+            lost_in_map=int(new["lost_map"] + new["lost_events"]),
             lost_in_kernel=misses - self._last_misses,
             owners_known=self._owners_known,
             map_used=int(total["inserted"] - total["deleted"]),
@@ -113,8 +132,12 @@ class EbpfSource:
     def stop(self) -> Iterator[tuple[str, Any]]:
         """Detach, and make the last rows: of what has ended, and of what is still open (`forced`)."""
         self._detach()
+        if self._events:
+            self._events.take()
         yield from self._ended()
         yield from self._alive("forced", 0)
+        if self._events:
+            yield from self._events.rows(self._live, self._rows)
         self._last_health = self.health()
         self.close()
 
@@ -148,7 +171,10 @@ class EbpfSource:
             parts.append(syscalls.read_iterator(self._iterators["tcp"]))
             self.poll()  # on a host of many namespaces this takes a while
         records = np.frombuffer(b"".join(parts), r.FLOW)
+        records = records[records["kind"] == r.KIND_BASELINE]
         self._find_owners()
+        if self._events:
+            self._events.start()
         if len(records):
             numbers = self._live.deltas(records)["flow_id"]
             self._live.keep(records, numbers, rows=False, duplicate=local_pairs(records))
@@ -175,9 +201,10 @@ class EbpfSource:
         if not chunks:
             return
         records = np.concatenate(chunks) if len(chunks) > 1 else chunks[0]
-        yield "flows", self._rows.rows(records, self._live, "end")
+        new = self._live.deltas(records)
+        yield "flows", self._rows.rows(records, new, "end")
         self._count_owners(records)
-        self._live.forget(records["id"])
+        self._live.forget(records["id"], new["flow_id"] if self._events else None)
 
     def _alive(self, reason: str, age_ns: int) -> Iterator[tuple[str, Any]]:
         assert self._loaded is not None
@@ -190,35 +217,14 @@ class EbpfSource:
         # The kernel may meet an entry twice while others come and go.
         _, first = np.unique(records["id"], return_index=True)
         records = records[np.sort(first)]
+        new = self._live.deltas(records)
         if len(records):
-            yield "flows", self._rows.rows(records, self._live, reason)
+            yield "flows", self._rows.rows(records, new, reason)
             self._count_owners(records)
-        self._live.keep(records, self._rows.last_flow_id if len(records) else np.empty(0, np.int64))
+        self._live.keep(records, new["flow_id"])
 
     def _count_owners(self, records: np.ndarray) -> None:
         self._owners_known += int(np.count_nonzero(records["owner_source"]))
-
-
-class UtcClock:
-    """CLOCK_REALTIME minus CLOCK_BOOTTIME in nanoseconds, without the jitter of reading two clocks.
-
-    The kernel's stamps are CLOCK_BOOTTIME, which goes on during suspend and never steps. The offset changes only
-    when the wall clock was stepped or slewed by more than `tolerance_ns`: one row's end is the next one's start.
-    """
-
-    def __init__(self, tolerance_ns: int = 100_000) -> None:
-        self._tolerance_ns = tolerance_ns
-        self._offset = self._measure()
-
-    def offset_ns(self) -> int:
-        now = self._measure()
-        if abs(now - self._offset) > self._tolerance_ns:
-            self._offset = now
-        return self._offset
-
-    @staticmethod
-    def _measure() -> int:
-        return time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 def local_pairs(records: np.ndarray) -> np.ndarray:

@@ -33,14 +33,29 @@ FLOW = np.dtype(
         ("kind", "u1"),
         ("owner_source", "u1"),
         ("state", "u1"),
-        ("unused", "u1", 2),
+        ("protocol", "u1"),
+        ("unused", "u1"),
         ("comm", "S16"),
     ],
     align=True,
 )
 
 ROLE_CLIENT, ROLE_SERVER = 1, 2
-KIND_CLOSED, KIND_ALIVE, KIND_BASELINE, KIND_STALE = 1, 2, 3, 4
+KIND_CLOSED, KIND_ALIVE, KIND_BASELINE, KIND_STALE, KIND_LISTENER = 1, 2, 3, 4, 5
 FLAG_RESET_SENT, FLAG_RESET_RECEIVED, FLAG_DUPLICATE, FLAG_ROLE_INFERRED, FLAG_ESTABLISHED = 1, 2, 4, 8, 16
-OWNER_SOURCES = ["unknown", "connect", "close", "listener", "scan"]
-COUNTERS = ("seen", "lost_ring", "lost_map", "inserted", "deleted", "pending", "ownerless")
+OWNER_SOURCES = ["unknown", "connect", "close", "listener", "scan", "send", "create"]
+COUNTERS = (
+    "seen",
+    "lost_ring",
+    "lost_map",
+    "inserted",
+    "deleted",
+    "pending",
+    "ownerless",
+    "events",
+    "lost_events",
+    "datagram_flows",
+    "lost_datagrams",
+)
+# Places of the array `control`.
+CONTROL_AGE, CONTROL_LISTENERS, CONTROL_EVENTS, CONTROL_DATAGRAMS = range(4)

@@ -11,12 +11,13 @@ import pyarrow as pa
 # Not pyarrow.compute, nor the methods of Array that import it: describing its functions takes time and memory.
 from pyarrow._compute import call_function
 
+from netrec.protocols import WITH_PORTS, transport_name
 from netrec.trace import tables
 from netrec.trace.columns import booleans, constant, numbers, text, times
 from recorder.sources.ebpf import records as r
-from recorder.sources.ebpf.live import LiveFlows
 from recorder.sources.ebpf.owners import CgroupResolver
 
+_TCP = 6
 _ECONNRESET, _EPIPE = 104, 32
 _OPEN_STATES = (1, 8)  # ESTABLISHED, CLOSE_WAIT
 _NO_RTT = 0xFFFFFFFF
@@ -30,36 +31,31 @@ class RowMaker:
     """Turns records into rows; `offset_ns` gives CLOCK_REALTIME minus CLOCK_BOOTTIME at the time of the call."""
 
     def __init__(self, host: str, cgroups: CgroupResolver, offset_ns: Callable[[], int]) -> None:
-        self._host, self._cgroups, self._offset_ns = host, cgroups, offset_ns
+        self.host, self._cgroups, self.offset_ns = host, cgroups, offset_ns
         self._addresses: dict[bytes, str] = {}
 
-    def rows(self, records: np.ndarray, live: LiveFlows, reason: str) -> pa.RecordBatch:
-        """One row a record, with `flow_end_reason` = reason; shape (len(records),). Updates nothing but numbering."""
+    def rows(self, records: np.ndarray, new: dict[str, np.ndarray], reason: str) -> pa.RecordBatch:
+        """One row a record, with `flow_end_reason` = reason; shape (len(records),).
+
+        `new` is what `LiveFlows.deltas` found for these records.
+        """
         count = len(records)
-        new = live.deltas(records)
         client = records["role"] == r.ROLE_CLIENT
         server = ~client
         duplicate = (records["flags"] & r.FLAG_DUPLICATE != 0) | new["duplicate"]
-        offset = self._offset_ns()
-        local, remote, addresses = self._address_columns(records)
+        offset = self.offset_ns()
         rtt_min = records["rtt_min"]
         latency = (records["established"].astype(np.int64) - records["start"].astype(np.int64)) // 1000
         has_latency = client & new["first"] & (records["established"] > 0) & (records["start"] > 0)
         closed = reason == "end"
-        names = self._cgroup_columns(records)
-        columns = {
-            "start_time": _utc(new["since"], offset),
-            "end_time": _utc(records["time"], offset),
-            "flow_start_time": _utc(records["start"], offset, records["start"] == 0),
+        columns: dict[str, pa.Array | None] = {
+            "start_time": utc(new["since"], offset),
+            "end_time": utc(records["time"], offset),
+            "flow_start_time": utc(records["start"], offset, records["start"] == 0),
             "flow_id": numbers(new["flow_id"]),
             "flow_end_reason": constant(reason, count),
             "tcp_close": text(_closes(records), _TCP_CLOSE) if closed else None,
-            "transport": constant("tcp", count),
-            "network_type": text(np.where(_is_ipv4(records["local"]), 0, 1), _NETWORK_TYPES),
-            "client_address": text(np.where(client, local, remote), addresses),
-            "client_port": _ports(np.where(client, records["local_port"], records["remote_port"])),
-            "server_address": text(np.where(client, remote, local), addresses),
-            "server_port": _ports(np.where(client, records["remote_port"], records["local_port"])),
+            **self.identity_columns(records, client),
             "role": text(np.where(client, 0, 1), ["client", "server"]),
             "role_inferred": booleans(records["flags"] & r.FLAG_ROLE_INFERRED != 0),
             "client_bytes": numbers(np.where(client, new["sent"], new["received"])),
@@ -71,20 +67,45 @@ class RowMaker:
             "connect_latency_us": numbers(latency, ~has_latency),
             "rtt_us": numbers(records["srtt"] >> 3, records["srtt"] == 0),
             "rtt_min_us": numbers(rtt_min, (rtt_min == _NO_RTT) | (rtt_min == 0)),
-            "process_pid": numbers(records["pid"], records["pid"] == 0, pa.int32()),
-            "process_name": _command_names(records),
-            "process_uid": numbers(records["uid"], records["pid"] == 0),
-            "cgroup_id": numbers(records["cgroup"], records["cgroup"] == 0),
-            "netns": numbers(records["netns"]),
-            "process_source": text(records["owner_source"], r.OWNER_SOURCES),
+            **self.owner_columns(records),
             "source": constant("ebpf", count),
-            "host": constant(self._host, count),
+            "host": constant(self.host, count),
             "duplicate": booleans(duplicate),
-            **names,
         }
-        self.last_flow_id = new["flow_id"]
         known = {name: column for name, column in columns.items() if column is not None}
         return tables.batch(tables.FLOWS, known, count)
+
+    def identity_columns(self, records: np.ndarray, client: np.ndarray) -> dict[str, pa.Array]:
+        """Protocol, addresses and ports; `client` is true where the local end is the client's; shape (n,)."""
+        local, remote, addresses = self._address_columns(records)
+        protocol = records["protocol"]
+        if (protocol == _TCP).all():
+            transport, portless = constant("tcp", len(records)), None
+        else:
+            distinct, codes = np.unique(protocol, return_inverse=True)
+            transport = text(codes, [transport_name(int(one)) for one in distinct])
+            portless = ~np.isin(protocol, WITH_PORTS)
+        return {
+            "transport": transport,
+            "network_type": text(np.where(_is_ipv4(records["local"]), 0, 1), _NETWORK_TYPES),
+            "client_address": text(np.where(client, local, remote), addresses),
+            "client_port": _ports(np.where(client, records["local_port"], records["remote_port"]), portless),
+            "server_address": text(np.where(client, remote, local), addresses),
+            "server_port": _ports(np.where(client, records["remote_port"], records["local_port"]), portless),
+        }
+
+    def owner_columns(self, records: np.ndarray) -> dict[str, pa.Array | None]:
+        """The owning process, and the names of its cgroup."""
+        nobody = records["pid"] == 0
+        return {
+            "process_pid": numbers(records["pid"], nobody, pa.int32()),
+            "process_name": _command_names(records),
+            "process_uid": numbers(records["uid"], nobody),
+            "cgroup_id": numbers(records["cgroup"], records["cgroup"] == 0),
+            "netns": numbers(records["netns"], records["netns"] == 0),
+            "process_source": text(records["owner_source"], r.OWNER_SOURCES),
+            **self._cgroup_columns(records),
+        }
 
     def _address_columns(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[str]]:
         """Codes of the local and of the remote addresses, and the texts that the codes stand for."""
@@ -106,7 +127,7 @@ class RowMaker:
             self._addresses[raw] = text
         return text
 
-    def _cgroup_columns(self, records: np.ndarray) -> dict[str, pa.Array]:
+    def _cgroup_columns(self, records: np.ndarray) -> dict[str, pa.Array | None]:
         """Container and unit of each record's owner, resolved once per distinct (cgroup, process)."""
         keys = records["cgroup"].astype(np.uint64) << np.uint64(32) | records["pid"]
         _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
@@ -152,12 +173,13 @@ def _is_ipv4(addresses: np.ndarray) -> np.ndarray:
     return (words[:, 0] == 0) & (words[:, 1] == 0) & (words[:, 2] == np.frombuffer(b"\0\0\xff\xff", np.uint32)[0])
 
 
-def _utc(nanoseconds: np.ndarray, offset: int, null: np.ndarray | None = None) -> pa.Array:
+def utc(nanoseconds: np.ndarray, offset: int, null: np.ndarray | None = None) -> pa.Array:
+    """Kernel times (ns, CLOCK_BOOTTIME) as UTC; shape (n,)."""
     return times((nanoseconds.astype(np.int64) + offset) // 1000, null)
 
 
-def _ports(values: np.ndarray) -> pa.Array:
-    return numbers(values, kind=pa.int32())
+def _ports(values: np.ndarray, null: np.ndarray | None) -> pa.Array:
+    return numbers(values, null, pa.int32())
 
 
 def _chosen(texts: list[str | None], inverse: np.ndarray) -> pa.Array | None:

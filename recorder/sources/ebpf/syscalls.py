@@ -11,6 +11,7 @@ import ctypes
 import errno
 import os
 import struct
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -21,6 +22,8 @@ _SYSCALL_NUMBER = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361
 _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _LOOKUP_AND_DELETE_BATCH = 1, 2, 3, 25
 _OBJ_GET_INFO, _RAW_TRACEPOINT_OPEN, _LINK_CREATE, _ITER_CREATE = 15, 17, 28, 33
 _ATTACH_ITERATOR = 28  # BPF_TRACE_ITER
+_MEMBARRIER_NUMBER = {"x86_64": 324, "aarch64": 283, "riscv64": 283, "ppc64le": 365, "s390x": 356}
+_MEMBARRIER_GLOBAL = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -94,15 +97,13 @@ class PerCpuArray:
 
     def read(self) -> np.ndarray:
         """uint64 array of shape (entries,): each counter summed over the processors."""
-        sums = np.zeros(self.entries, np.uint64)
-        for index in range(self.entries):
-            self._key[0] = index
-            _bpf(
-                _MAP_LOOKUP,
-                struct.pack("<IxxxxQQQ", self.descriptor, _address(self._key), _address(self._values), 0),
-            )
-            sums[index] = self._values.sum()
-        return sums
+        return np.array([self.one(index) for index in range(self.entries)], np.uint64)
+
+    def one(self, index: int) -> int:
+        """One counter, summed over the processors."""
+        self._key[0] = index
+        _bpf(_MAP_LOOKUP, struct.pack("<IxxxxQQQ", self.descriptor, _address(self._key), _address(self._values), 0))
+        return int(self._values.sum())
 
 
 def update(descriptor: int, key: np.ndarray, value: np.ndarray) -> None:
@@ -133,12 +134,24 @@ def take_all(descriptor: int, value_type: np.dtype, entries: int) -> np.ndarray:
 
     `value_type` is the record's dtype, `entries` the map's capacity. Returns an array of that dtype.
     """
-    batches = list(_take(descriptor, value_type, entries))
-    return np.concatenate(batches) if batches else np.empty(0, value_type)
+    return take_pairs(descriptor, np.dtype(np.uint64), value_type, entries)[1]
 
 
-def _take(descriptor: int, value_type: np.dtype, entries: int) -> Iterator[np.ndarray]:
-    keys, values = np.zeros(entries, np.uint64), np.zeros(entries, value_type)
+def take_pairs(
+    descriptor: int, key_type: np.dtype, value_type: np.dtype, entries: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Take every key and value out of a hash map: arrays of those dtypes and of one length."""
+    batches = list(_take(descriptor, key_type, value_type, entries))
+    if len(batches) == 1:
+        return batches[0]
+    keys, values = [keys for keys, _ in batches], [values for _, values in batches]
+    return np.concatenate([np.empty(0, key_type), *keys]), np.concatenate([np.empty(0, value_type), *values])
+
+
+def _take(
+    descriptor: int, key_type: np.dtype, value_type: np.dtype, entries: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    keys, values = np.zeros(entries, key_type), np.zeros(entries, value_type)
     position_in, position_out = np.zeros(1, np.uint64), np.zeros(1, np.uint64)
     first, done = True, False
     while not done:
@@ -165,11 +178,36 @@ def _take(descriptor: int, value_type: np.dtype, entries: int) -> Iterator[np.nd
             done = True
         (count,) = struct.unpack_from("<I", attributes, 32)
         if count:
-            yield values[:count].copy()
+            yield keys[:count].copy(), values[:count].copy()
         elif not done:
             return
         first = False
         position_in, position_out = position_out, position_in
+
+
+class Turns:
+    """Two maps that take turns: programs count into the one that the number at `place` of the array `control` names.
+
+    `swap` turns the switch and waits until no program can be using the other map any more: it can be emptied then, and
+    nothing is counted into an entry that has been read already.
+    """
+
+    def __init__(self, control: int, place: int) -> None:
+        self._control, self._place, self._turn = control, np.array([place], np.uint32), 0
+
+    def swap(self) -> int:
+        """The number (0 or 1) of the map that may be emptied now."""
+        last = self._turn
+        self._turn ^= 1
+        update(self._control, self._place, np.array([self._turn], np.uint64))
+        wait_for_programs()
+        return last
+
+
+def wait_for_programs() -> None:
+    """Return when every program that is running now has ended: membarrier(2) waits for a grace period of RCU."""
+    if _libc.syscall(_MEMBARRIER_NUMBER[os.uname().machine], _MEMBARRIER_GLOBAL, 0, 0):
+        time.sleep(0.05)  # not in this kernel: no program takes a thousandth of that
 
 
 def recursion_misses(program: int) -> int:

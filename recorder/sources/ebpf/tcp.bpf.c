@@ -7,25 +7,12 @@
  * Counters in a record are cumulative over the socket's life: user space makes deltas of them, so that a record
  * that arrives twice or a scan that races with a close can never count a byte twice.
  *
- * Offsets (OFFSET_ struct _ field), enumerators (VALUE_), sizes (SIZE_) and limits (MAX_FLOWS, RING_PAGES) are defined by the compiler from the running
- * kernel's BTF. Keep `struct flow` in step with records.py.
+ * Keep `struct flow` in step with records.py.
  */
 
-enum { ESTABLISHED = 1, SYN_SENT, SYN_RECV, FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLOSED, CLOSE_WAIT, LAST_ACK, LISTEN,
-       CLOSING, NEW_SYN_RECV };
-enum { ROLE_CLIENT = 1, ROLE_SERVER = 2 };
-enum { OWNER_UNKNOWN, OWNER_CONNECT, OWNER_CLOSE, OWNER_LISTENER, OWNER_SCAN };
-enum { KIND_CLOSED = 1, KIND_ALIVE, KIND_BASELINE, KIND_STALE };
+enum { KIND_CLOSED = 1, KIND_ALIVE, KIND_BASELINE, KIND_STALE, KIND_LISTENER };
 enum { FLAG_RESET_SENT = 1, FLAG_RESET_RECEIVED = 2, FLAG_DUPLICATE = 4, FLAG_ROLE_INFERRED = 8, FLAG_ESTABLISHED = 16,
        FLAG_AWAITS_OWNER = 32, FLAG_AWAITS_RESET = 64 };
-enum { COUNT_SEEN, COUNT_LOST_RING, COUNT_LOST_MAP, COUNT_INSERTED, COUNT_DELETED, COUNT_PENDING, COUNT_OWNERLESS, COUNTERS };
-enum { EPHEMERAL_LOW = 32768, TASK_IS_KERNEL_THREAD = 0x200000 };
-
-struct owner {
-    u64 cgroup;
-    u32 pid, uid;
-    char comm[16];
-};
 
 struct socket_entry {
     u64 sk, id, start, established, last, pair;
@@ -33,14 +20,12 @@ struct socket_entry {
     u8 role, flags, owner_source, unused[5];
 };
 
-struct address { u64 high, low; };
-
 struct flow {
     u64 sk, id, time, start, established, sent, received, cgroup;
     struct address local, remote;
     u32 segments_out, segments_in, retransmits, srtt, rtt_min, pid, uid, netns, error;
     u16 local_port, remote_port;
-    u8 family, role, flags, kind, owner_source, state, unused[2];
+    u8 family, role, flags, kind, owner_source, state, protocol, unused;
     char comm[16];
 };
 
@@ -56,105 +41,17 @@ struct listener {
     u64 owner_source;
 };
 
-/* What the first bytes of any struct sock say. */
-struct identity {
-    struct address local, remote;
-    u32 netns;
-    u16 local_port, remote_port, family, unused;
-};
-
 BPF_TABLE("hash", u64, struct socket_entry, sockets, MAX_FLOWS);
 BPF_TABLE("hash", u64, u64, clients, MAX_FLOWS);           /* identity hash of a connected client -> its socket */
 BPF_TABLE("hash", u64, struct flow, pending, MAX_PENDING); /* closed, waiting for who closed it or who reset it */
 BPF_TABLE("lru_hash", struct listener_key, struct listener, listeners, 16384);
-BPF_TABLE("percpu_array", u32, u64, counters, COUNTERS);
-BPF_TABLE("array", u32, u64, control, 2);                  /* 0: scan: rows at least this old, in ns */
 BPF_RINGBUF_OUTPUT(flows, RING_PAGES);
-
-#define READ(destination, base, offset) bpf_probe_read_kernel(&(destination), sizeof(destination), (void *)((u64)(base) + (offset)))
-#define AT(type, pointer, offset) (*(type *)((char *)(pointer) + (offset)))
-
-static inline void count(u32 which)
-{
-    u64 *value = counters.lookup(&which);
-    if (value)
-        __sync_fetch_and_add(value, 1);
-}
-
-static inline u16 network_to_host(u16 port)
-{
-    return __builtin_bswap16(port);
-}
-
-/* One read of the common part instead of one per field. IPv4 is kept as ::ffff:a.b.c.d. */
-static inline int identify(u64 sk, struct identity *identity)
-{
-    u64 common[SIZE_sock_common / 8];
-    u64 net = 0;
-    if (bpf_probe_read_kernel(common, sizeof(common), (void *)sk))
-        return 0;
-    identity->family = AT(u16, common, OFFSET_sock_common_skc_family);
-    identity->remote_port = network_to_host(AT(u16, common, OFFSET_sock_common_skc_dport));
-    if (identity->family == 2) {
-        identity->local.high = identity->remote.high = 0;
-        identity->local.low = ((u64)AT(u32, common, OFFSET_sock_common_skc_rcv_saddr) << 32) | 0xffff0000ull;
-        identity->remote.low = ((u64)AT(u32, common, OFFSET_sock_common_skc_daddr) << 32) | 0xffff0000ull;
-    } else if (identity->family == 10) {
-        identity->local.high = AT(u64, common, OFFSET_sock_common_skc_v6_rcv_saddr);
-        identity->local.low = AT(u64, common, OFFSET_sock_common_skc_v6_rcv_saddr + 8);
-        identity->remote.high = AT(u64, common, OFFSET_sock_common_skc_v6_daddr);
-        identity->remote.low = AT(u64, common, OFFSET_sock_common_skc_v6_daddr + 8);
-    } else {
-        return 0;
-    }
-    net = AT(u64, common, OFFSET_sock_common_skc_net);
-    READ(identity->netns, net, OFFSET_net_ns + OFFSET_ns_common_inum);
-    /* skc_num is 0 by the time of CLOSE for a bound client: inet_sport stays. */
-    READ(identity->local_port, sk, OFFSET_inet_sock_inet_sport);
-    identity->local_port = network_to_host(identity->local_port);
-    identity->unused = 0;
-    return 1;
-}
-
-static inline u64 mix(u64 hash, u64 word)
-{
-    hash ^= word;
-    hash *= 0xff51afd7ed558ccdull;
-    return hash ^ (hash >> 32);
-}
-
-static inline u64 pair_hash(struct address *client, u16 client_port, struct address *server, u16 server_port)
-{
-    u64 hash = mix(0x9e3779b97f4a7c15ull, client->high);
-    hash = mix(hash, client->low);
-    hash = mix(hash, server->high);
-    hash = mix(hash, server->low);
-    return mix(hash, ((u64)client_port << 16) | server_port) | 1;
-}
 
 static inline u64 identity_hash(struct identity *identity, u8 role)
 {
     if (role == ROLE_CLIENT)
         return pair_hash(&identity->local, identity->local_port, &identity->remote, identity->remote_port);
     return pair_hash(&identity->remote, identity->remote_port, &identity->local, identity->local_port);
-}
-
-/* The current process, unless it is a kernel thread: those close and connect on behalf of others. */
-static inline int current_owner(struct owner *owner)
-{
-    u64 task = bpf_get_current_task();
-    u32 flags = 0;
-    READ(flags, task, OFFSET_task_struct_flags);
-    if (flags & TASK_IS_KERNEL_THREAD)
-        return 0;
-    owner->pid = bpf_get_current_pid_tgid() >> 32;
-    owner->uid = bpf_get_current_uid_gid();
-    owner->cgroup = bpf_get_current_cgroup_id();
-    /* The process's name, not the thread's: threads are often renamed. */
-    u64 leader = 0;
-    READ(leader, task, OFFSET_task_struct_group_leader);
-    bpf_probe_read_kernel(owner->comm, sizeof(owner->comm), (void *)(leader + OFFSET_task_struct_comm));
-    return 1;
 }
 
 static inline struct listener *find_listener(struct identity *identity)
@@ -217,7 +114,8 @@ static inline void fill(struct flow *flow, struct socket_entry *entry, struct id
     flow->remote_port = identity->remote_port;
     flow->netns = identity->netns;
     flow->family = identity->family;
-    flow->unused[0] = flow->unused[1] = 0;
+    flow->protocol = 6;
+    flow->unused = 0;
     /* The sender adds to bytes_sent after it added to bytes_retrans: read in the same order. */
     READ(again, sk, OFFSET_tcp_sock_bytes_retrans);
     READ(flow->sent, sk, OFFSET_tcp_sock_bytes_sent);
@@ -467,6 +365,34 @@ struct tcp_context { struct bpf_iter_meta *meta; void *sk_common; u32 uid; };
 struct map_context { struct bpf_iter_meta *meta; void *map; u64 *key; struct socket_entry *value; };
 struct file_context { struct bpf_iter_meta *meta; void *task; u32 fd; void *file; };
 
+#ifdef WITH_EVENTS
+/* How many connections a listener has dropped since it listens: the counter that no tracepoint tells. */
+static inline void report_listener(struct seq_file *seq, u64 sk, struct identity *identity, struct listener_key *key)
+{
+    struct flow flow = {};
+    u32 drops = 0;
+    flow.kind = KIND_LISTENER;
+    flow.sk = flow.id = sk;
+    flow.time = bpf_ktime_get_boot_ns();
+    flow.local = identity->local;
+    flow.local_port = identity->local_port;
+    flow.netns = identity->netns;
+    flow.role = ROLE_SERVER;
+    flow.protocol = 6;
+    READ(drops, sk, OFFSET_sock_sk_drops);
+    flow.received = drops;
+    struct listener *known = listeners.lookup(key);
+    if (known && known->sk == sk && known->owner_source) {
+        flow.cgroup = known->owner.cgroup;
+        flow.pid = known->owner.pid;
+        flow.uid = known->owner.uid;
+        __builtin_memcpy(flow.comm, known->owner.comm, sizeof(flow.comm));
+        flow.owner_source = known->owner_source;
+    }
+    bpf_seq_write(seq, &flow, sizeof(flow));
+}
+#endif
+
 /* Sockets that were open before: entered into the map, with their counters so far as the baseline. */
 int bpf_iter__tcp(struct tcp_context *ctx)
 {
@@ -484,8 +410,15 @@ int bpf_iter__tcp(struct tcp_context *ctx)
         listener_key_of(&identity, &key);
         listener.sk = sk;
         listeners.insert(&key, &listener);
+#ifdef WITH_EVENTS
+        report_listener(ctx->meta->seq, sk, &identity, &key);
+#endif
         return 0;
     }
+    u32 only = CONTROL_LISTENERS;
+    u64 *only_listeners = control.lookup(&only);
+    if (only_listeners && *only_listeners)
+        return 0;
     if (sockets.lookup(&sk))
         return 0;
     struct socket_entry entry = {};
@@ -556,7 +489,7 @@ int bpf_iter__bpf_map_elem(struct map_context *ctx)
 /* Who holds the descriptors of sockets whose owner is not known yet. */
 int bpf_iter__task_file(struct file_context *ctx)
 {
-    u64 sk = 0, pointer = 0, task = 0;
+    u64 sk = 0, task = 0;
     u8 state = 0;
     struct owner owner = {};
     if (!ctx->file)
@@ -573,15 +506,7 @@ int bpf_iter__task_file(struct file_context *ctx)
     if (entry ? entry->owner_source == OWNER_CONNECT || entry->owner_source == OWNER_CLOSE || entry->owner_source == OWNER_SCAN
               : state != LISTEN)
         return 0;
-    READ(owner.pid, task, OFFSET_task_struct_tgid);
-    READ(pointer, task, OFFSET_task_struct_group_leader);
-    bpf_probe_read_kernel(owner.comm, sizeof(owner.comm), (void *)(pointer + OFFSET_task_struct_comm));
-    READ(pointer, task, OFFSET_task_struct_real_cred);
-    READ(owner.uid, pointer, OFFSET_cred_uid);
-    READ(pointer, task, OFFSET_task_struct_cgroups);
-    READ(pointer, pointer, OFFSET_css_set_dfl_cgrp);
-    READ(pointer, pointer, OFFSET_cgroup_kn);
-    READ(owner.cgroup, pointer, OFFSET_kernfs_node_id);
+    task_owner(task, &owner);
     if (entry) {
         entry->owner = owner;
         entry->owner_source = OWNER_SCAN;

@@ -1,0 +1,137 @@
+/* What every program file shares: structs, counters, reading a socket's identity and a task's owner.
+ *
+ * The program text is this file followed by those that were asked for (programs.py); there are no kernel headers.
+ * Offsets (OFFSET_ struct _ field), enumerators (VALUE_), sizes (SIZE_), numbers of a tracepoint's arguments
+ * (ARGUMENTS_) are defined by the compiler from the running kernel's BTF, limits (MAX_...) by programs.py.
+ */
+
+enum { ESTABLISHED = 1, SYN_SENT, SYN_RECV, FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLOSED, CLOSE_WAIT, LAST_ACK, LISTEN,
+       CLOSING, NEW_SYN_RECV };
+enum { ROLE_CLIENT = 1, ROLE_SERVER = 2 };
+enum { OWNER_UNKNOWN, OWNER_CONNECT, OWNER_CLOSE, OWNER_LISTENER, OWNER_SCAN, OWNER_SEND, OWNER_CREATE };
+enum { COUNT_SEEN, COUNT_LOST_RING, COUNT_LOST_MAP, COUNT_INSERTED, COUNT_DELETED, COUNT_PENDING, COUNT_OWNERLESS,
+       COUNT_EVENTS, COUNT_LOST_EVENTS, COUNT_DATAGRAM_FLOWS, COUNT_LOST_DATAGRAMS, COUNTERS };
+enum { CONTROL_AGE, CONTROL_LISTENERS, CONTROL_EVENTS, CONTROL_DATAGRAMS, CONTROLS };
+enum { EPHEMERAL_LOW = 32768, TASK_IS_KERNEL_THREAD = 0x200000 };
+
+struct owner {
+    u64 cgroup;
+    u32 pid, uid;
+    char comm[16];
+};
+
+struct address { u64 high, low; };
+
+/* What the first bytes of any struct sock say. */
+struct identity {
+    struct address local, remote;
+    u32 netns;
+    u16 local_port, remote_port, family, unused;
+};
+
+BPF_TABLE("percpu_array", u32, u64, counters, COUNTERS);
+BPF_TABLE("array", u32, u64, control, CONTROLS);           /* age: what a scan reports, in ns; the others: which map of two */
+
+#define READ(destination, base, offset) bpf_probe_read_kernel(&(destination), sizeof(destination), (void *)((u64)(base) + (offset)))
+#define AT(type, pointer, offset) (*(type *)((char *)(pointer) + (offset)))
+
+static inline void count_many(u32 which, u64 number)
+{
+    u64 *value = counters.lookup(&which);
+    if (value)
+        __sync_fetch_and_add(value, number);
+}
+
+static inline void count(u32 which)
+{
+    count_many(which, 1);
+}
+
+static inline struct address ipv4_address(u32 address)
+{
+    struct address mapped = {0, ((u64)address << 32) | 0xffff0000ull};
+    return mapped;
+}
+
+static inline u16 network_to_host(u16 port)
+{
+    return __builtin_bswap16(port);
+}
+
+/* One read of the common part instead of one per field. IPv4 is kept as ::ffff:a.b.c.d. */
+static inline int identify(u64 sk, struct identity *identity)
+{
+    u64 common[SIZE_sock_common / 8];
+    u64 net = 0;
+    if (bpf_probe_read_kernel(common, sizeof(common), (void *)sk))
+        return 0;
+    identity->family = AT(u16, common, OFFSET_sock_common_skc_family);
+    identity->remote_port = network_to_host(AT(u16, common, OFFSET_sock_common_skc_dport));
+    if (identity->family == 2) {
+        identity->local = ipv4_address(AT(u32, common, OFFSET_sock_common_skc_rcv_saddr));
+        identity->remote = ipv4_address(AT(u32, common, OFFSET_sock_common_skc_daddr));
+    } else if (identity->family == 10) {
+        identity->local.high = AT(u64, common, OFFSET_sock_common_skc_v6_rcv_saddr);
+        identity->local.low = AT(u64, common, OFFSET_sock_common_skc_v6_rcv_saddr + 8);
+        identity->remote.high = AT(u64, common, OFFSET_sock_common_skc_v6_daddr);
+        identity->remote.low = AT(u64, common, OFFSET_sock_common_skc_v6_daddr + 8);
+    } else {
+        return 0;
+    }
+    net = AT(u64, common, OFFSET_sock_common_skc_net);
+    READ(identity->netns, net, OFFSET_net_ns + OFFSET_ns_common_inum);
+    /* skc_num is 0 by the time of CLOSE for a bound client: inet_sport stays. */
+    READ(identity->local_port, sk, OFFSET_inet_sock_inet_sport);
+    identity->local_port = network_to_host(identity->local_port);
+    identity->unused = 0;
+    return 1;
+}
+
+static inline u64 mix(u64 hash, u64 word)
+{
+    hash ^= word;
+    hash *= 0xff51afd7ed558ccdull;
+    return hash ^ (hash >> 32);
+}
+
+static inline u64 pair_hash(struct address *client, u16 client_port, struct address *server, u16 server_port)
+{
+    u64 hash = mix(0x9e3779b97f4a7c15ull, client->high);
+    hash = mix(hash, client->low);
+    hash = mix(hash, server->high);
+    hash = mix(hash, server->low);
+    return mix(hash, ((u64)client_port << 16) | server_port) | 1;
+}
+
+/* The current process, unless it is a kernel thread: those close and connect on behalf of others. */
+static inline int current_owner(struct owner *owner)
+{
+    u64 task = bpf_get_current_task();
+    u32 flags = 0;
+    READ(flags, task, OFFSET_task_struct_flags);
+    if (flags & TASK_IS_KERNEL_THREAD)
+        return 0;
+    owner->pid = bpf_get_current_pid_tgid() >> 32;
+    owner->uid = bpf_get_current_uid_gid();
+    owner->cgroup = bpf_get_current_cgroup_id();
+    /* The process's name, not the thread's: threads are often renamed. */
+    u64 leader = 0;
+    READ(leader, task, OFFSET_task_struct_group_leader);
+    bpf_probe_read_kernel(owner->comm, sizeof(owner->comm), (void *)(leader + OFFSET_task_struct_comm));
+    return 1;
+}
+
+/* Any task's owner, through its structs: also where the helpers about the current task may not be called. */
+static inline void task_owner(u64 task, struct owner *owner)
+{
+    u64 pointer = 0;
+    READ(owner->pid, task, OFFSET_task_struct_tgid);
+    READ(pointer, task, OFFSET_task_struct_group_leader);
+    bpf_probe_read_kernel(owner->comm, sizeof(owner->comm), (void *)(pointer + OFFSET_task_struct_comm));
+    READ(pointer, task, OFFSET_task_struct_real_cred);
+    READ(owner->uid, pointer, OFFSET_cred_uid);
+    READ(pointer, task, OFFSET_task_struct_cgroups);
+    READ(pointer, pointer, OFFSET_css_set_dfl_cgrp);
+    READ(pointer, pointer, OFFSET_cgroup_kn);
+    READ(owner->cgroup, pointer, OFFSET_kernfs_node_id);
+}
