@@ -77,15 +77,31 @@ class DnsObserver:
     _events: dict[_Group, DnsEvent] = field(default_factory=dict)
     _framing: TcpFraming = field(default_factory=TcpFraming)
 
-    def observe(self, payload: bytes, time_us: int, conversation: Conversation, *, from_server: bool) -> None:
+    def observe(
+        self,
+        payload: bytes,
+        time_us: int,
+        conversation: Conversation,
+        *,
+        from_server: bool,
+        sequence: int | None = None,
+        opens: bool = False,
+        closes: bool = False,
+    ) -> None:
         """One UDP datagram's payload or one TCP segment's, in either direction; never raises.
 
         `conversation.client_*` is the side that asks, whatever the direction of this packet; `from_server` tells that.
-        `time_us` is microseconds of any one clock that does not go back.
+        `time_us` is microseconds of any one clock that does not go back. The others are about TCP segments
+        (`recorder.dns.packet.dissect` gives them): a sequence number, and whether the connection opens or closes.
         """
         messages = [payload]
         if conversation.transport == "tcp":
-            messages = self._framing.feed((conversation, from_server), payload)
+            direction = (conversation, from_server)
+            if opens:
+                self._framing.forget(direction)
+            messages = self._framing.feed(direction, payload, sequence)
+            if closes:
+                self._framing.forget(direction)
         for content in messages:
             try:
                 message = parse(content)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from ipaddress import ip_address
 from itertools import pairwise
+from random import Random
 
 import dns.edns
 import dns.flags
@@ -182,10 +183,40 @@ def test_messages_over_tcp_in_any_segments(messages: list[bytes], data: st.DataO
     assert found == messages
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.binary(min_size=1, max_size=60), min_size=1, max_size=6),
+    st.integers(0, 2**32 - 1),
+    st.integers(0, 2**32 - 1),
+)
+def test_segments_that_come_again_count_once(messages: list[bytes], start: int, seed: int) -> None:
+    chance = Random(seed)
+    stream = b"".join(len(message).to_bytes(2, "big") + message for message in messages)
+    framing = TcpFraming()
+    found = []
+    position = 0
+    while position < len(stream):
+        # From anywhere that was sent already: a retransmission, whole or in part.
+        begin = chance.randint(0, position)
+        end = chance.randint(begin + 1, len(stream))
+        found += framing.feed("one", stream[begin:end], (start + begin) % 2**32)
+        position = max(position, end)
+    assert found == messages
+
+
+def test_after_a_missed_segment_a_direction_is_silent_until_it_begins_anew() -> None:
+    framing = TcpFraming()
+    assert framing.feed("one", b"\0\5he", 100) == []
+    assert framing.feed("one", b"\0\1x", 110) == []
+    assert framing.feed("one", b"\0\1y", 113) == []
+    framing.forget("one")
+    assert framing.feed("one", b"\0\1z", 5) == [b"z"]
+
+
 def test_framing_keeps_a_bounded_number_of_directions() -> None:
     framing = TcpFraming()
     for number in range(10_000):
         framing.feed(number, b"\xff\xff" + bytes(1000))
-    assert len(framing._waiting) == 128
+    assert len(framing) == 128
     framing.forget(9_999)
-    assert len(framing._waiting) == 127
+    assert len(framing) == 127
