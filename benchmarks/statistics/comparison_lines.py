@@ -1,0 +1,172 @@
+"""Comparison: false alarms, passes, power, mix shift, and what may not be compared."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from analyze.statistics.assessment import Assessment, Window, assess
+from analyze.statistics.batch_t import BATCHES, batch_means, compare_series
+from analyze.statistics.comparison import INCONCLUSIVE, PASS, REGRESSED, MetricVerdict, Side, decide, judge
+from analyze.statistics.metrics import Metric
+from analyze.statistics.quality import CaptureQuality
+from analyze.statistics.quantiles import bin_of
+from benchmarks.statistics.lines import Line, Outcome, Scale, autoregressive, percent
+
+METRIC = Metric("level", "level", "rate", "", 1)
+
+
+def level_side(series: np.ndarray) -> Side:
+    """A positive series as one side of a metric."""
+    return Side(float(series.mean()), batch_means(series), np.full(BATCHES, np.inf), np.log(series))
+
+
+def verdicts(seed: int, runs: int, length: int, rho: float, deviation: float, change: float = 0.0) -> list[str]:
+    """Verdicts of so many comparisons of one log-normal AR(1) metric, the candidate changed by `change`."""
+    generator = np.random.default_rng(seed)
+    before = np.exp(deviation * autoregressive(generator, runs, length, rho))
+    after = np.exp(deviation * autoregressive(generator, runs, length, rho)) * (1 + change)
+    return [
+        decide([judge(METRIC, level_side(a), level_side(b))])[0].verdict for a, b in zip(before, after, strict=True)
+    ]
+
+
+def share(found: list[str], verdict: str) -> float:
+    """Share of the verdicts that are this one."""
+    return found.count(verdict) / len(found)
+
+
+def false_rejections(scale: Scale) -> Outcome:
+    worst, texts = 0.0, []
+    for rho in (0.0, 0.3, 0.6):
+        generator = np.random.default_rng(1)
+        runs = scale.runs(1000, 100)
+        pairs = zip(*(np.exp(0.3 * autoregressive(generator, runs, 240, rho)) for _ in range(2)), strict=True)
+        tests = [compare_series(a, b) for a, b in pairs]
+        rejected = float(np.mean([gate and test.p_any < 0.05 for test, gate in tests]))
+        worst = max(worst, rejected)
+        texts.append(f"{percent(rejected)} (rho {rho})")
+    return Outcome(", ".join(texts), worst <= (0.068 if not scale.quick else 0.12))
+
+
+def false_regressions(scale: Scale) -> Outcome:
+    generator = np.random.default_rng(2)
+    runs, alarms = scale.runs(1000, 50), 0
+    metrics = [Metric(f"metric{number}", "", "rate", "", 1) for number in range(12)]
+    for _ in range(runs):
+        rho = generator.choice([0.0, 0.3, 0.6])
+        sides = []
+        for _ in range(2):
+            # Metrics of one capture move together: half of their variance is common.
+            common = autoregressive(generator, 1, 240, rho)
+            own = autoregressive(generator, 12, 240, rho)
+            sides.append(np.exp(0.3 * (np.sqrt(0.5) * common + np.sqrt(0.5) * own)))
+        rows = [judge(m, level_side(a), level_side(b)) for m, a, b in zip(metrics, *sides, strict=True)]
+        alarms += any(row.verdict == REGRESSED for row in decide(rows))
+    return Outcome(percent(alarms / runs), alarms / runs <= 0.01)
+
+
+def same_passes(scale: Scale) -> Outcome:
+    runs = scale.runs(1000, 100)
+    low, high = (share(verdicts(3, runs, 240, rho, 0.1), PASS) for rho in (0.3, 0.6))
+    return Outcome(f"{percent(low)} / {percent(high)}", low >= 0.95 and high >= 0.75)
+
+
+def large_change(scale: Scale) -> Outcome:
+    found = share(verdicts(4, scale.runs(1000, 100), 240, 0.6, 0.1, 0.2), REGRESSED)
+    return Outcome(percent(found), found >= 0.95)
+
+
+def noisy_change(scale: Scale) -> Outcome:
+    found = share(verdicts(5, scale.runs(1000, 100), 480, 0.3, 0.3, 0.2), REGRESSED)
+    return Outcome(percent(found), found >= 0.90)
+
+
+def undecidable(scale: Scale) -> Outcome:
+    found = verdicts(6, scale.runs(1000, 100), 240, 0.3, 0.3, 0.1)
+    unknown, passed = share(found, INCONCLUSIVE), share(found, PASS)
+    most = max(set(found), key=found.count)
+    return Outcome(f"inconclusive {percent(unknown)}, pass {percent(passed)}", most == INCONCLUSIVE and passed <= 0.02)
+
+
+def window(
+    generator: np.random.Generator, shares: dict[str, tuple[float, float]], *, flows: int = 48_000, buckets: int = 240,
+    seconds: float = 240.0, quality: CaptureQuality | None = None,
+) -> Window:  # fmt: skip
+    """A window of invented flows, measured as `netrec analyze compare` measures: stratum -> (share, median us)."""
+    strata = np.array(list(shares))
+    chosen = generator.choice(len(strata), flows, p=[part for part, _ in shares.values()])
+    medians = np.array([median for _, median in shares.values()])[chosen]
+    frame = pl.DataFrame(
+        {
+            "bucket": generator.integers(0, buckets, flows),
+            "stratum": strata[chosen],
+            "latency": medians * np.exp(generator.normal(0, 0.3, flows)),
+            "bytes": np.exp(generator.normal(8, 1, flows)).astype(np.int64),
+            "packets": generator.poisson(20, flows),
+            "connects": np.ones(flows, dtype=np.int64),
+            "flows": np.ones(flows, dtype=np.int64),
+            "closed": np.ones(flows, dtype=np.int64),
+            "connect_failures": (generator.random(flows) < 0.01).astype(np.int64),
+            "resets": (generator.random(flows) < 0.02).astype(np.int64),
+        }
+    ).with_columns(
+        retransmits=pl.Series(generator.binomial(20, 0.01, flows)),
+        batch=pl.col("bucket") * BATCHES // buckets,
+        bin=pl.Series(np.zeros(flows, dtype=np.int64)),
+    )
+    frame = frame.with_columns(bin=pl.Series(bin_of(frame["latency"].to_numpy())))
+    sums = [pl.col(name).sum() for name in ("bytes", "packets", "connects", "flows", "closed", "connect_failures",
+                                            "resets", "retransmits")]  # fmt: skip
+    parts = []
+    for histogram in ("connect_latency", "rtt", "rtt_min", "queueing"):
+        counted = frame.group_by("batch", "stratum", "bin").agg(pl.len().alias("count"))
+        parts.append(counted.with_columns(histogram=pl.lit(histogram)))
+    logs = [pl.col("latency").log().mean().alias(f"log_{name}")
+            for name in ("connect_latency", "rtt", "rtt_min", "queueing")]  # fmt: skip
+    return Window(
+        seconds,
+        frame.group_by("bucket").agg(*sums, *logs).sort("bucket"),
+        frame.group_by("batch", "stratum").agg(*sums),
+        pl.concat(parts),
+        quality or CaptureQuality(events_seen=flows, events_lost=0),
+    )
+
+
+def row_of(assessment: Assessment, name: str) -> MetricVerdict:
+    """One metric's verdict."""
+    return next(row for row in assessment.rows if row.metric.name == name)
+
+
+def simpson(scale: Scale) -> Outcome:
+    generator = np.random.default_rng(7)
+    fast, slow = 400.0, 4000.0
+    before = window(generator, {"fast": (0.7, fast), "slow": (0.3, slow)})
+    after = window(generator, {"fast": (0.3, fast), "slow": (0.7, slow)})
+    found = assess(before, after)
+    row = row_of(found, "connect_p50")
+    text = f"raw {row.raw_change:+.0%}, within {row.change:+.1%}: {row.verdict}"
+    holds = row.raw_change > 0.5 and row.verdict != REGRESSED and found.mix_shift and found.verdict != REGRESSED
+    return Outcome(text, holds)
+
+
+def half_and_dropped(scale: Scale) -> Outcome:
+    generator = np.random.default_rng(8)
+    shares = {"all": (1.0, 1000.0)}
+    whole = window(generator, shares, flows=1_000_000)
+    half = window(generator, shares, flows=500_000, buckets=120, seconds=120.0)
+    dropped = window(generator, shares, flows=900_000, quality=CaptureQuality(events_seen=900_000, events_lost=100_000))
+    first, second = assess(whole, half).verdict, assess(whole, dropped).verdict
+    return Outcome(f"{first} / {second}", first == PASS and second == INCONCLUSIVE)
+
+
+LINES = (
+    Line("A/A x1000, n=240, rho 0-.6, raw 5%", "<= 6.8%", false_rejections),
+    Line("A/A, 12 metrics, any regressed", "<= 1%", false_regressions),
+    Line("A/A pass, sd .1, rho .3/.6, n=240", ">= 95% / 75%", same_passes),
+    Line("+20%, sd .1, n=240, rho .6", "regressed >= 95%", large_change),
+    Line("+20%, sd .3, n=480, rho .3", "regressed >= 90%", noisy_change),
+    Line("+10%, sd .3, n=240, rho .3", "inconclusive; pass <= 2%", undecidable),
+    Line("Simpson fixture: raw up, within 0", "not regressed, banner", simpson),
+    Line("the same traffic, half the duration / 10% dropped", "pass / inconclusive", half_and_dropped),
+)
