@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import socket
 import struct
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 _HEADER = struct.Struct("!HHHHHH")
 _QUESTION_END = struct.Struct("!HH")
@@ -39,16 +39,14 @@ class DnsFormatError(ValueError):
     """The bytes are no DNS message; says why."""
 
 
-@dataclass(frozen=True)
-class AddressRecord:
+class AddressRecord(NamedTuple):
     """An address that the answer gives for the question's name, directly or through aliases. `ttl` in seconds."""
 
     address: str
     ttl: int
 
 
-@dataclass(frozen=True)
-class DnsMessage:
+class DnsMessage(NamedTuple):
     """What netrec uses of a message.
 
     `name` is the question's name in lower case, in presentation format without the last dot (`.` for the root):
@@ -83,10 +81,11 @@ def parse(payload: bytes) -> DnsMessage:
     code, truncated, whole = flags & 15, bool(flags & 0x0200), True
     addresses: list[AddressRecord] = []
     aliases = {name: 2**31 - 1}
+    names = {_HEADER.size: name}
     if flags & 0x8000:
         total = answers + authorities + additionals
         for index in range(total):
-            record = _record(payload, position)
+            record = _record(payload, position, names)
             if record is None:
                 whole = False
                 break
@@ -113,12 +112,22 @@ def parse(payload: bytes) -> DnsMessage:
     )
 
 
-def _record(payload: bytes, position: int) -> tuple[str, int, int, int, int, int] | None:
-    """Owner, type, class, ttl, start and end of the data of the record at `position`; None when it is cut off."""
-    try:
-        owner, position = _name(payload, position)
-    except _CutOffError:
-        return None
+def _record(payload: bytes, position: int, names: dict[int, str]) -> tuple[str, int, int, int, int, int] | None:
+    """Owner, type, class, ttl, start and end of the data of the record at `position`; None when it is cut off.
+
+    `names` are those read already, by their place: nearly every owner is a pointer to one of them.
+    """
+    target = int.from_bytes(payload[position : position + 2], "big") - 0xC000
+    owner = names.get(target, "")
+    if owner:
+        position += 2
+    else:
+        try:
+            owner, after = _name(payload, position)
+        except _CutOffError:
+            return None
+        names[target if target >= 0 else position] = owner
+        position = after
     start = position + _RECORD.size
     if start > len(payload):
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from recorder.dns.framing import TcpFraming
@@ -60,7 +60,9 @@ class DnsCounts:
 
 
 _Key = tuple[Conversation, int, str, str]
-_Group = tuple[str, str, str, str | None, str, str]
+# What makes two events equal, and of those: the last time, how many, the slowest, the last conversation.
+_Group = tuple[Literal["dns_query", "dns_failure"], str, str, str | None, str, str]
+_Counted = tuple[int, int, int | None, Conversation]
 
 
 @dataclass
@@ -74,7 +76,7 @@ class DnsObserver:
     names: NameTable = field(default_factory=NameTable)
     counts: DnsCounts = field(default_factory=DnsCounts)
     _outstanding: OrderedDict[_Key, int] = field(default_factory=OrderedDict)
-    _events: dict[_Group, DnsEvent] = field(default_factory=dict)
+    _events: dict[_Group, _Counted] = field(default_factory=dict)
     _framing: TcpFraming = field(default_factory=TcpFraming)
 
     def observe(
@@ -126,8 +128,11 @@ class DnsObserver:
             if time_us - asked_us < TIMEOUT_US:
                 break
             self._time_out(key, time_us)
-        events, self._events = list(self._events.values()), {}
-        return events
+        groups, self._events = self._events, {}
+        return [
+            DnsEvent(time, kind, name, type_, reason, count, slowest, ends)
+            for (kind, name, type_, reason, _, _), (time, count, slowest, ends) in groups.items()
+        ]
 
     def _query(self, message: DnsMessage, time_us: int, conversation: Conversation) -> None:
         self.counts.queries += 1
@@ -146,31 +151,38 @@ class DnsObserver:
         duration = max(0, time_us - asked_us)
         if message.code == "NOERROR":
             reason = "truncated" if message.truncated else None
-            self._add(DnsEvent(time_us, "dns_query", message.name, message.type, reason, 1, duration, conversation))
-            for record in message.addresses:
-                self.names.learn(message.name, record.address, record.ttl, time_us)
+            self._add("dns_query", message.name, message.type, reason, time_us, duration, conversation)
+            for address, ttl in message.addresses:
+                self.names.learn(message.name, address, ttl, time_us)
         else:
-            code = message.code
-            self._add(DnsEvent(time_us, "dns_failure", message.name, message.type, code, 1, duration, conversation))
+            self._add("dns_failure", message.name, message.type, message.code, time_us, duration, conversation)
 
     def _time_out(self, key: _Key, time_us: int) -> None:
         del self._outstanding[key]
         self.counts.timeouts += 1
         conversation, _, name, kind = key
-        self._add(DnsEvent(time_us, "dns_failure", name, kind, "timeout", 1, None, conversation))
+        self._add("dns_failure", name, kind, "timeout", time_us, None, conversation)
 
-    def _add(self, event: DnsEvent) -> None:
-        ends = event.conversation
-        group = (event.kind, event.name, event.type, event.reason, ends.client_address, ends.server_address)
-        if group not in self._events and len(self._events) >= MAXIMUM_EVENTS:
-            # Never lost: counted under one name.
-            event = replace(event, name=OTHERS, type="")
-            group = (event.kind, OTHERS, "", event.reason, "", "")
+    def _add(
+        self,
+        kind: Literal["dns_query", "dns_failure"],
+        name: str,
+        type_: str,
+        reason: str | None,
+        time_us: int,
+        duration_us: int | None,
+        ends: Conversation,
+    ) -> None:
+        group: _Group = (kind, name, type_, reason, ends.client_address, ends.server_address)
         before = self._events.get(group)
-        if before:
-            durations = [each for each in (before.duration_us, event.duration_us) if each is not None]
-            event = replace(event, count=before.count + 1, duration_us=max(durations, default=None))
-        self._events[group] = event
+        if before is None and len(self._events) >= MAXIMUM_EVENTS:
+            # Never lost: counted under one name.
+            group = (kind, OTHERS, "", reason, "", "")
+            before = self._events.get(group)
+        count, slowest = (before[1], before[2]) if before else (0, None)
+        if slowest is None or (duration_us is not None and duration_us > slowest):
+            slowest = duration_us
+        self._events[group] = (time_us, count + 1, slowest, ends)
 
 
 def _key(message: DnsMessage, conversation: Conversation) -> _Key:
