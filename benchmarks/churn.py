@@ -46,7 +46,7 @@ class Watcher:
 def netrec(trace: Path, *options: str) -> Watcher:
     """`netrec record` into a folder, its progress as JSON lines; the first comes when it records."""
     command = [NETREC, "record", "--source", "ebpf", "-o", str(trace), "--duration", "10m", "--json", *options]
-    return Watcher("netrec", command, '{"')
+    return Watcher("netrec", command, '"elapsed"')
 
 
 def watchers(folder: Path) -> tuple[list[Watcher], list[str]]:

@@ -61,7 +61,8 @@ def _load(report: Report, idle: float, trace: Path, rows: int, per_turn: int) ->
         whole = running.stop()
     finally:
         running.kill()
-    recorded, exact, lost = _recorded(trace, ports)
+    recorded, exact, losses = _recorded(trace, ports)
+    lost = sum(losses.values())
     peak = max(size for _, size in memory)
     early = max((size for count, size in memory if count <= FLAT_FROM), default=memory[0][1])
     user = (whole.user - idle) / max(recorded, 1) * 1e6
@@ -70,7 +71,7 @@ def _load(report: Report, idle: float, trace: Path, rows: int, per_turn: int) ->
         ["connections per second, with the recorder", connections / busy, "1/s"],
         ["rows recorded of them (two each)", recorded, "rows"],
         ["rows with exactly the bytes that were sent", exact, "rows"],
-        ["events lost", lost, ""],
+        *([f"events lost in the {place}", count, ""] for place, count in losses.items()),
         ["user CPU per row, beyond start and stop", user, "us"],
         ["user CPU per row, all", whole.user / max(recorded, 1) * 1e6, "us"],
         ["user and system CPU per row, all", whole.cpu / max(recorded, 1) * 1e6, "us"],
@@ -87,8 +88,8 @@ def _load(report: Report, idle: float, trace: Path, rows: int, per_turn: int) ->
     ]
 
 
-def _recorded(trace: Path, ports: list[int]) -> tuple[int, int, int]:
-    """Finished rows of the load, those with exact bytes, and the losses that the recorder admits."""
+def _recorded(trace: Path, ports: list[int]) -> tuple[int, int, dict[str, int]]:
+    """Finished rows of the load, those with exact bytes, and the losses that the recorder admits, by place."""
     connection = duckdb.connect()
     flows = f"read_parquet('{trace}/flows/**/*.parquet')"
     recorded, exact = connection.execute(
@@ -96,8 +97,10 @@ def _recorded(trace: Path, ports: list[int]) -> tuple[int, int, int]:
         where server_port in ({", ".join(map(str, set(ports)))}) and flow_end_reason = 'end'"""
     ).fetchone() or (0, 0)
     health = f"read_parquet('{trace}/health/**/*.parquet')"
-    (lost,) = connection.execute(f"select coalesce(sum(events_lost), 0) from {health}").fetchone() or (0,)
-    return recorded, exact, int(lost)
+    places = ("ring", "map", "kernel")
+    sums = ", ".join(f"coalesce(sum(lost_in_{place}), 0)::bigint" for place in places)
+    losses = connection.execute(f"select {sums} from {health}").fetchone() or (0, 0, 0)
+    return recorded, exact, dict(zip(places, losses, strict=True))
 
 
 def _bytes(trace: Path) -> int:
