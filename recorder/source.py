@@ -91,6 +91,9 @@ class Source(Protocol):
     is still to be written, with flow_end_reason `forced` for the flows that are still open; after it, nothing
     that the source put in place exists any more. `close` is the same without the rows: it is called when
     something went wrong, must never raise, and may follow stop.
+
+    A source that is a proxy also has `relays() -> Collection[int]`: the ids of the processes whose sockets carry the
+    traffic of its rows on, so that other sources' rows of them count as duplicates.
     """
 
     def start(self) -> None: ...

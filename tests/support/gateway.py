@@ -94,16 +94,17 @@ class Recording:
         return pa.Table.from_batches(self._batches, schema=tables.FLOWS.schema)
 
 
-def record(host: Namespace, trace: Path, *options: str) -> subprocess.Popen[str]:
-    """`netrec record --source tproxy` on a gateway, once it proxies."""
+def record(host: Namespace, trace: Path, *options: str, sources: str = "tproxy") -> subprocess.Popen[str]:
+    """`netrec record` with the tproxy source (the last of `sources`) on a gateway, once it proxies."""
     process = host.start(
-        NETREC, "record", "--source", "tproxy", "-o", trace, "--quiet", *options, stderr=subprocess.PIPE
+        NETREC, "record", "--source", sources, "-o", trace, "--quiet", *options, stderr=subprocess.PIPE
     )
 
     def proxying() -> bool:
         if process.poll() is not None:
             raise RuntimeError(process.stderr.read() if process.stderr else "ended")
-        return "goto take" in host.run("nft", "list", "ruleset").stdout
+        rules = host.run("nft", "list", "ruleset").stdout
+        return "goto take" in rules and "ct mark set" in rules if "--local" in options else "iifname" in rules
 
     wait_until(proxying, "netrec proxies", pause=0.05)
     return process

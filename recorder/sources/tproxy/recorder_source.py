@@ -47,6 +47,11 @@ class TproxySource:
         self._accepted = self._seen = self._lost = 0
         self._passed_now = self._passed_told = 0  # sessions that passed by: so far, and already in the health table
         self._failure = ""
+        self._relays: set[int] = set()
+
+    def relays(self) -> set[int]:
+        """Processes whose sockets carry recorded sessions: the workers, and this one, which made the listeners."""
+        return self._relays
 
     @property
     def pids(self) -> list[int]:
@@ -82,7 +87,9 @@ class TproxySource:
             inherited += [journal_in, beat_in, beat, control]
             beats[beat] = f"worker {number + 1}"
             self._orders.append(orders)
-            self._streams[journal] = WorkerStream(number, self._context.host, self._role(), self._counted(number))
+            self._streams[journal] = WorkerStream(
+                number, self._context.host, self._role(), self._counted(number), self._seen_elsewhere()
+            )
             assignments.append(
                 Assignment(
                     number=number,
@@ -112,6 +119,7 @@ class TproxySource:
             for descriptor in inherited:
                 os.close(descriptor)
         self._order("workers " + " ".join(str(worker.pid) for worker in self._workers))
+        self._relays = {os.getpid(), *(worker.pid for worker in self._workers)}
         self._await_workers()
         self._order("activate")
         self._control.setblocking(False)
@@ -140,6 +148,10 @@ class TproxySource:
             return lambda client: "client"
         own = checks.own_addresses()
         return lambda client: "client" if client in own else "none"
+
+    def _seen_elsewhere(self) -> bool:
+        """Whether the ebpf source records this host's own connections too: its rows are those of the programs."""
+        return "ebpf" in (self._context.settings.get("source") or ())
 
     def _counted(self, number: int) -> Any:
         def counted(counters: dict[str, int]) -> None:

@@ -6,10 +6,12 @@ import json
 import struct
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from netrec.trace import tables
 from recorder.sources.tproxy import wire
@@ -24,8 +26,15 @@ class WorkerStream:
     """One worker's stream, taken apart: `feed` it bytes as they come, `take` the rows that are complete."""
 
     def __init__(
-        self, number: int, host: str, role: Callable[[str], str], counted: Callable[[dict[str, int]], None]
+        self,
+        number: int,
+        host: str,
+        role: Callable[[str], str],
+        counted: Callable[[dict[str, int]], None],
+        seen_elsewhere: bool = False,
     ) -> None:
+        """`counted` gets the worker's counters; `seen_elsewhere`: another source counts this host's own connections."""
+        self._seen_elsewhere = seen_elsewhere
         self.number = number
         self._host = host
         self._role = role
@@ -57,7 +66,8 @@ class WorkerStream:
 
     def _frame(self, kind: int, count: int, payload: bytes) -> None:
         if kind == wire.SESSIONS:
-            self._batches.append(batch(np.frombuffer(payload, RECORD, count), self._texts, self._host, self._role))
+            records = np.frombuffer(payload, RECORD, count)
+            self._batches.append(batch(records, self._texts, self._host, self._role, self._seen_elsewhere))
         elif kind == wire.TEXTS:
             at = 4 * count
             for length in struct.unpack_from(f"<{count}I", payload):
@@ -69,7 +79,13 @@ class WorkerStream:
             self._counted(json.loads(payload))
 
 
-def batch(records: np.ndarray[Any, Any], texts: Sequence[str], host: str, role: Callable[[str], str]) -> pa.RecordBatch:
+def batch(
+    records: np.ndarray[Any, Any],
+    texts: Sequence[str],
+    host: str,
+    role: Callable[[str], str],
+    seen_elsewhere: bool = False,
+) -> pa.RecordBatch:
     """Flows rows of packed records. Wall-clock times come from the offset of the clocks now.
 
     `texts` by number; `role` tells the observer's side from the client's address.
@@ -94,6 +110,7 @@ def batch(records: np.ndarray[Any, Any], texts: Sequence[str], host: str, role: 
     def constant(value: str) -> pa.Array:
         return _dictionary([value], np.zeros(rows, np.int32))
 
+    roles = text("client_address", role)
     columns = {
         "start_time": moment("start"),
         "end_time": moment("end"),
@@ -107,11 +124,12 @@ def batch(records: np.ndarray[Any, Any], texts: Sequence[str], host: str, role: 
         "client_port": pa.array(records["client_port"].astype(np.int32)),
         "server_address": text("server_address"),
         "server_port": pa.array(records["server_port"].astype(np.int32)),
-        "role": text("client_address", role),
+        "role": roles,
         "role_inferred": pa.array(np.zeros(rows, bool)),
         "client_bytes": pa.array(records["client_bytes"]),
         "server_bytes": pa.array(records["server_bytes"]),
         "connect_latency_us": known("connect_latency"),
+        "netns": pa.array(np.full(rows, Path("/proc/self/ns/net").stat().st_ino)),
         "server_name": text("server_name"),
         "server_name_source": code("name_source", wire.NAME_SOURCES),
         "tls_version": text("tls_version"),
@@ -124,7 +142,7 @@ def batch(records: np.ndarray[Any, Any], texts: Sequence[str], host: str, role: 
         "closed_by": code("closed_by", wire.SIDES),
         "source": constant("tproxy"),
         "host": constant(host),
-        "duplicate": pa.array(np.zeros(rows, bool)),
+        "duplicate": pc.and_(pc.equal(roles.dictionary_decode(), "client"), seen_elsewhere),
     }
     return tables.batch(tables.FLOWS, columns, rows)
 

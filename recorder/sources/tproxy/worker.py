@@ -6,6 +6,7 @@ every `BEAT` seconds into the guard's pipe, and ends when the recorder or the gu
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
@@ -21,6 +22,8 @@ from recorder.sources.tproxy.journal import Journal
 from recorder.sources.tproxy.relay import Options, Relay
 from recorder.sources.tproxy.session import Session
 
+PR_SET_NAME = 15
+PROCESS_NAME = b"netrec-tproxy"
 BEAT = 0.1
 FLUSH = 0.2
 SWEEP_CHUNK = 256
@@ -142,7 +145,13 @@ class Worker:
         self.journal.flush(self._counters())
 
 
+def _name_process() -> None:
+    """What `ps`, and the eBPF source, call this process."""
+    ctypes.CDLL(None).prctl(PR_SET_NAME, PROCESS_NAME, 0, 0, 0)
+
+
 def main() -> None:
+    _name_process()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the recorder tells its workers when to end
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
