@@ -14,7 +14,7 @@ import polars as pl
 from analyze.frames import frame
 from analyze.statistics.batch_t import BATCHES
 from analyze.statistics.quality import CaptureQuality
-from analyze.statistics.quantiles import bin_sql
+from analyze.statistics.quantiles import NOT_POSITIVE, bin_sql
 
 if TYPE_CHECKING:
     from analyze.scan import Scan
@@ -30,6 +30,7 @@ HISTOGRAMS = {
     "rtt_min": "rtt_min_us",
     "queueing": "greatest(rtt_us - rtt_min_us, 0)",
 }
+WIDTHS = {"flows": "INTEGER", "bytes": "BIGINT", "packets": "BIGINT", "retransmits": "INTEGER"}
 FAILED = "tcp_close = 'connect_failed'"
 COUNTS = {
     "flows": f"{OPENED}::INTEGER * coalesce(sampling_interval, 1)",
@@ -140,10 +141,11 @@ def measure(scan: Scan, outline: Outline, strata: pl.DataFrame, quality: Capture
     connection.register("stratum_of", numbered.select(*KEYS, "number").to_arrow())
     bucket = f"((epoch_us(end_time) - {window.start}) * {window.buckets} // {window.end - window.start})"
     bins = ", ".join(
-        f"case when ({sql}) is not null then {bin_sql(f'({sql})')} end as bin_{name}"
+        f"(case when ({sql}) is not null then {bin_sql(f'({sql})')} end)::SMALLINT as bin_{name}"
         for name, sql in HISTOGRAMS.items()
     )
-    counts = ", ".join(f"({sql})::BIGINT as {name}" for name, sql in COUNTS.items())
+    # The narrower the table, the less memory it takes: what is 0 or 1 a row fits a byte.
+    counts = ", ".join(f"({sql})::{WIDTHS.get(name, 'TINYINT')} as {name}" for name, sql in COUNTS.items())
     match = " and ".join(f"flow.{key} is not distinct from stratum_of.{key}" for key in KEYS)
     connection.execute(
         f"create or replace temp table measured as select least(greatest({bucket}, 0), {window.buckets - 1})::SMALLINT "
@@ -151,7 +153,7 @@ def measure(scan: Scan, outline: Outline, strata: pl.DataFrame, quality: Capture
     )
     try:
         sums = ", ".join(f"sum({name})::BIGINT as {name}" for name in COUNTS)
-        logs = ", ".join(f"avg(bin_{name}) filter (bin_{name} > -100000) as log_{name}" for name in HISTOGRAMS)
+        logs = ", ".join(f"avg(bin_{name}) filter (bin_{name} > {NOT_POSITIVE}) as log_{name}" for name in HISTOGRAMS)
         batch = f"(bucket * {BATCHES} // {window.buckets})::INTEGER"
         buckets = frame(scan, f"select bucket::INTEGER as bucket, {sums}, {logs} from measured group by 1 order by 1")
         counted = frame(

@@ -30,7 +30,7 @@ def scans(scan: Scan, hosts: int) -> pl.DataFrame:
     """Sources that the threshold random walk flags, with what they tried."""
     contacts = frame(
         scan,
-        "with first as (select client_address as source, server_address as destination, "
+        "with first as materialized (select client_address as source, server_address as destination, "
         f'min(start_time) as "time", arg_min({FAILED}, start_time) as failed from flow '
         "where transport = 'tcp' group by 1, 2) "
         "select * from first where source in "

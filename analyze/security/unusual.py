@@ -31,7 +31,7 @@ def new_peers(scan: Scan, recent: int, hosts: int) -> pl.DataFrame:
     expected = (last - recent) / max(recent - half, 1)
     found = frame(
         scan,
-        "with pairs as (select client_address as client, endpoint(server, server_port) as service, "
+        "with pairs as materialized (select client_address as client, endpoint(server, server_port) as service, "
         "min(start_time) as first, max(end_time) as last, count(*) as n, sum(bytes)::BIGINT as bytes from flow "
         "group by 1, 2), known as (select client, min(first) as since, "
         f"count(*) filter (epoch_us(first) between {half} and {recent} - 1) * {expected!r} as expected "

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 RELATIVE_ERROR = 0.01
 GAMMA = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
 LOG_GAMMA = math.log(GAMMA)
-NOT_POSITIVE = -1_000_000  # the bin of values <= 0; below every real one
+NOT_POSITIVE = -32_767  # the bin of values <= 0; below every real one, and all fit 16 bits
 
 
 def bin_of(values: ArrayLike) -> NDArray[np.int64]:

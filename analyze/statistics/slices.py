@@ -77,7 +77,7 @@ def rank(table: pl.DataFrame) -> pl.DataFrame:
         & (pl.col("risk_ratio") >= MINIMUM_RISK_RATIO)
         & (pl.col("bad") >= MINIMUM_BAD)
         # What was as bad before explains no change.
-        & (pl.col("share_of_change") > 0)
+        & (pl.col("excess") > 0)
     )  # fmt: skip
     # The slice that holds the change and little else: its share of it, discounted by how far it reaches.
     score = pl.col("share_of_change").clip(0, 1) * (1 - 1 / pl.col("risk_ratio")) * (1 - pl.col("support"))
@@ -114,7 +114,8 @@ def _measure(
         low=low,
         high=high,
         excess=excess,
-        share_of_change=excess / change if change > 0 else np.zeros(len(bad)),
+        # Elsewhere it may have become better: then the slice holds more than the whole change.
+        share_of_change=excess / np.maximum(np.maximum(change, excess), 1e-9),
     )
 
 
