@@ -9,11 +9,15 @@ Each way has a server address of its own, so that runs in turns need no restarts
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -184,6 +188,23 @@ class Laboratory:
         )  # fmt: skip
         wait_until(lambda: "goto take" in made.namespace.run("nft", "list", "ruleset").stdout, "netrec proxies")
         return made
+
+    @contextlib.contextmanager
+    def kernel_recorder(self, gateway: Gateway) -> Iterator[None]:
+        """netrec record --source ebpf, of the whole machine, while the block runs."""
+        process = gateway.namespace.start(
+            NETREC, "record", "--source", "ebpf", "-o", self.folder / "ebpf", "--json",
+            stderr=subprocess.DEVNULL, cwd=ROOT,
+        )  # fmt: skip
+        assert process.stdout is not None
+        process.stdout.readline()  # it reports once a second: it records
+        threading.Thread(target=process.stdout.read, daemon=True).start()
+        gateway.processes[:] = [process]
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(60)
 
     def wrk(self, gateway: Gateway, seconds: int, connections: int = 50, *, short: bool = False) -> dict[str, float]:
         """wrk with one thread: requests, and per second, errors, p50 and p99 in us, CPU seconds of the proxy."""
