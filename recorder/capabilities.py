@@ -1,8 +1,8 @@
 """The capabilities of this process (capabilities(7)): which it has, and giving up all but some, for good.
 
 Capabilities belong to threads. `keep_only` changes the calling thread, and with it every thread and process that it
-starts from then on; threads that are there already keep what they have, so it is called before others are started, and
-says when it came too late.
+starts from then on. Threads that are there already, such as those of allocators and libraries, keep what they have
+(there is no way to reach into them): it names them.
 """
 
 from __future__ import annotations
@@ -70,11 +70,11 @@ def effective(thread: Path = Path("/proc/thread-self")) -> frozenset[str]:
     return _names(int(_status(thread)["CapEff"], 16))
 
 
-def keep_only(names: Iterable[str]) -> None:
+def keep_only(names: Iterable[str]) -> list[str]:
     """Give up every capability but these, also for programs that are started later; there is no way back.
 
-    A name that this process does not have anyway is passed over. Raises `CannotRecordError` when the kernel refuses, or
-    when another thread of this process still has more.
+    A name that this process does not have anyway is passed over. Returns the names of the threads of this process that
+    were started before and still have more. Raises `CannotRecordError` when the kernel refuses.
     """
     kept = frozenset(names) & effective()
     unknown = frozenset(names) - frozenset(NAMES)
@@ -93,10 +93,8 @@ def keep_only(names: Iterable[str]) -> None:
     # struct __user_cap_data_struct twice: effective, permitted, inheritable.
     data = ctypes.create_string_buffer(b"".join(struct.pack("=III", half, half, 0) for half in halves))
     _check(_libc.capset(header, data))
-    for thread in Path("/proc/self/task").iterdir():
-        more = effective(thread) - kept
-        if more:
-            raise CannotRecordError(f"a thread that was started before kept {', '.join(sorted(more))}", "report this")
+    threads = list(Path("/proc/self/task").iterdir())
+    return sorted((thread / "comm").read_text().strip() for thread in threads if effective(thread) - kept)
 
 
 def _names(bits: int) -> frozenset[str]:

@@ -53,21 +53,24 @@ finally:
     assert lines == ["net_admin net_raw", *["refused"] * 3, "net_admin net_raw", "."]
 
 
-def test_a_thread_that_is_there_already_is_noticed() -> None:
+def test_a_thread_that_is_there_already_is_named() -> None:
     program = """
-import threading
-from netrec.errors import CannotRecordError
-from recorder.capabilities import keep_only
-end = threading.Event()
-threading.Thread(target=end.wait).start()
-try:
-    keep_only([])
-except CannotRecordError as error:
-    print("noticed" if "net_admin" in error.message else error.message)
-finally:
-    end.set()
+import pathlib, threading
+from recorder.capabilities import effective, keep_only
+end, named = threading.Event(), threading.Event()
+def wait():
+    pathlib.Path("/proc/thread-self/comm").write_text("elder")
+    named.set()
+    end.wait()
+threading.Thread(target=wait).start()
+named.wait()
+print(keep_only(["net_admin"]))
+later = threading.Thread(target=lambda: print(*effective()))
+later.start()
+later.join()
+end.set()
 """
-    assert python(program) == "noticed"
+    assert python(program).splitlines() == ["['elder']", "net_admin"]
 
 
 def test_a_name_that_is_none() -> None:
