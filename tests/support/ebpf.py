@@ -14,11 +14,14 @@ from recorder.sources.ebpf import create
 class Recording:
     """Records while the block runs; afterwards `rows` holds every row of the flows table, `events` of the events table.
 
+    TCP only, unless `protocols` says otherwise: the kernel's own packets (neighbour discovery) are flows too.
     The ring is large: a test that makes its traffic does not poll meanwhile, and other traffic of the host goes on.
     """
 
     def __init__(self, **settings: Any) -> None:
-        self.source = create(CaptureContext("observer", "capture", {"ring_size": 1 << 26} | settings))
+        self.source = create(
+            CaptureContext("observer", "capture", {"ring_size": 1 << 26, "protocols": ("tcp",)} | settings)
+        )
         self.rows: list[dict[str, Any]] = []
         self.events: list[dict[str, Any]] = []
         self.health = SourceHealth()

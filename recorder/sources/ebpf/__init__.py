@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from netrec.errors import CannotRecordError
+from netrec.text import parse_duration
 from recorder.source import CaptureContext, Readiness, Setting, Source, SourceSpecification
+from recorder.sources.ebpf import protocols
 
 _CAP_BPF, _CAP_PERFMON, _CAP_SYS_ADMIN = 39, 38, 21
 
@@ -77,6 +79,21 @@ SOURCE = SourceSpecification(
     can_run=can_run,
     create=create,
     settings=(
+        Setting(
+            "protocols",
+            protocols.DEFAULT,
+            "What to record: tcp, udp, icmp, other (any other IP protocol with sockets).",
+            protocols.parse,
+            "NAME",
+            True,
+        ),
+        Setting(
+            "idle-timeout",
+            30.0,
+            "A flow that is not TCP is over after so long without a packet.",
+            parse_duration,
+            "TIME",
+        ),
         Setting(
             "events",
             False,

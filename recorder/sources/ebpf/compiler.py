@@ -76,6 +76,11 @@ class Loaded:
         self.functions, self.maps = {}, {}
 
 
+def attach_type(kind: str) -> int:
+    """The kernel's enum bpf_attach_type for a kind of program at a cgroup."""
+    return int(_KINDS[kind][2])
+
+
 class Build:
     """A compile under way: start it early, do something else, then `finish`."""
 

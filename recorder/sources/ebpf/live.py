@@ -77,6 +77,12 @@ class LiveFlows:
         merged = np.concatenate([others, fresh])
         self._known = merged[np.argsort(merged["id"], kind="stable")]
 
+    def reserve(self, count: int) -> int:
+        """Take so many numbers in a row for flows that are kept elsewhere; returns the first."""
+        first = self._next_id
+        self._next_id += count
+        return first
+
     def number(self, ids: np.ndarray, starts: np.ndarray) -> np.ndarray:
         """The flow_id (int64) of flows of which something is to be said beside their rows; shape (len(ids),).
 

@@ -11,7 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recorder.sources.ebpf.compiler import ITERATOR, RAW_TRACEPOINT, Request
+from recorder.sources.ebpf import protocols
+from recorder.sources.ebpf.compiler import (
+    CGROUP_EGRESS,
+    CGROUP_INGRESS,
+    ITERATOR,
+    RAW_TRACEPOINT,
+    SOCKET_CREATE,
+    SOCKET_RELEASE,
+    Request,
+)
 
 FOLDER = Path(__file__).parent
 COMMON = "common.bpf.h"
@@ -22,10 +31,12 @@ _PAGE = 4096
 
 @dataclass(frozen=True)
 class Part:
-    """One file of programs: `tracepoints` maps a program to the raw tracepoint that it is attached to."""
+    """One file of programs. `tracepoints` maps a program to the raw tracepoint that it is attached to, `cgroup_hooks`
+    to the kind of hook of the root cgroup."""
 
     file: str
     tracepoints: Mapping[str, str] = field(default_factory=dict)
+    cgroup_hooks: Mapping[str, str] = field(default_factory=dict)
     iterators: tuple[str, ...] = ()
     maps: tuple[str, ...] = ()
 
@@ -39,8 +50,8 @@ TCP = Part(
         "tcp_reset_sent": "tcp_send_reset",
         "tcp_socket_destroyed": "tcp_destroy_sock",
     },
-    ("bpf_iter__tcp", "bpf_iter__bpf_map_elem", "bpf_iter__task_file"),
-    ("sockets", "clients", "pending", "listeners", "counters", "control", "flows"),
+    iterators=("bpf_iter__tcp", "bpf_iter__bpf_map_elem", "bpf_iter__task_file"),
+    maps=("sockets", "clients", "pending", "listeners", "counters", "control", "flows"),
 )
 # Attached before those of TCP: they look at what those are about to change.
 EVENTS = Part(
@@ -55,12 +66,28 @@ EVENTS = Part(
     },
     maps=("events_even", "events_odd"),
 )
-PARTS = (TCP, EVENTS)
+# Before TCP's text, which calls it; who made a socket is asked for before what is sent through it.
+DATAGRAMS = Part(
+    "datagrams.bpf.c",
+    cgroup_hooks={
+        "socket_created": SOCKET_CREATE,
+        "socket_released": SOCKET_RELEASE,
+        "datagram_sent": CGROUP_EGRESS,
+        "datagram_received": CGROUP_INGRESS,
+    },
+    maps=("datagrams_even", "datagrams_odd"),
+)
+PARTS = (DATAGRAMS, TCP, EVENTS)
 
 
 def chosen(settings: Mapping[str, Any]) -> tuple[Part, ...]:
-    """The parts that these settings ask for."""
-    return (TCP, EVENTS) if settings.get("events") else (TCP,)
+    """The parts that these settings ask for. TCP's is always there: the others use its iterators and its maps."""
+    wanted = [TCP]
+    if set(protocols.chosen(settings)) - {"tcp"}:
+        wanted.insert(0, DATAGRAMS)
+    if settings.get("events"):
+        wanted.append(EVENTS)
+    return tuple(wanted)
 
 
 def text(parts: tuple[Part, ...] = PARTS) -> str:
@@ -95,7 +122,11 @@ def request(settings: Mapping[str, Any]) -> Request:
     if EVENTS in parts:
         defines |= {"WITH_EVENTS": 1, "MAX_EVENTS": max_events(settings)}
         enumerations = ["skb_drop_reason", "sk_rst_reason"]
+    if DATAGRAMS in parts:
+        defines |= {"WITH_DATAGRAMS": 1}
+        defines |= {f"WANT_{name.upper()}": 1 for name in protocols.chosen(settings)}
     functions: dict[str, str] = {}
     for part in parts:
         functions |= dict.fromkeys(part.tracepoints, RAW_TRACEPOINT) | dict.fromkeys(part.iterators, ITERATOR)
+        functions |= part.cgroup_hooks
     return Request(text(parts), defines, functions, [name for part in parts for name in part.maps], enumerations)

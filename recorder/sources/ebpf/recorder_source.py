@@ -12,15 +12,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recorder.source import CaptureContext, SourceHealth
+from recorder.sources.ebpf import protocols, syscalls
 from recorder.sources.ebpf import records as r
-from recorder.sources.ebpf import syscalls
 from recorder.sources.ebpf.clock import UtcClock
 from recorder.sources.ebpf.compiler import Build, Loaded
 from recorder.sources.ebpf.namespaces import each_namespace
-from recorder.sources.ebpf.programs import EVENTS, MAX_PENDING, chosen, max_events, max_flows, ring_bytes
+from recorder.sources.ebpf.programs import (
+    DATAGRAMS,
+    EVENTS,
+    MAX_PENDING,
+    chosen,
+    max_events,
+    max_flows,
+    ring_bytes,
+)
 from recorder.sources.ebpf.ring import RingBuffer
 
 if TYPE_CHECKING:
+    from recorder.sources.ebpf.datagrams import DatagramSource
     from recorder.sources.ebpf.events import EventSource
 
 
@@ -38,6 +47,11 @@ class EbpfSource:
         self._tracepoints = {
             name: tracepoint for part in reversed(self._parts) for name, tracepoint in part.tracepoints.items()
         }
+        self._tcp = "tcp" in protocols.chosen(settings)
+        if not self._tcp:
+            self._tracepoints = {}
+        self._idle_timeout_ns = int(settings.get("idle_timeout", 30.0) * 1e9)
+        self._datagrams: DatagramSource | None = None
         self._events: EventSource | None = None
         self._links: list[int] = []
         self._iterators: dict[str, int] = {}
@@ -75,6 +89,12 @@ class EbpfSource:
             "sockets": syscalls.link_iterator(loaded.functions["bpf_iter__bpf_map_elem"], loaded.maps["sockets"]),
             "files": syscalls.link_iterator(loaded.functions["bpf_iter__task_file"]),
         }
+        if DATAGRAMS in self._parts:
+            from recorder.sources.ebpf.datagrams import DatagramSource
+
+            self._datagrams = DatagramSource(
+                loaded, self._counters, self._rows, self._live.reserve, self._max_flows, self._idle_timeout_ns
+            )
         if EVENTS in self._parts:
             from recorder.sources.ebpf.events import EventSource
 
@@ -92,6 +112,8 @@ class EbpfSource:
         fill, self._ring.peak = self._ring.peak, max(before, self._ring.peak)
         if len(chunk):
             self._chunks.append(chunk)
+        if self._datagrams:
+            self._datagrams.poll()
         return fill * 4 > self._ring_size
 
     def read(self) -> Iterator[tuple[str, Any]]:
@@ -99,9 +121,12 @@ class EbpfSource:
         if self._events:
             self._events.take()
         yield from self._ended()
-        if time.clock_gettime_ns(time.CLOCK_BOOTTIME) >= self._next_scan:
+        due = time.clock_gettime_ns(time.CLOCK_BOOTTIME) >= self._next_scan
+        if due:
             self._schedule_scan()
             yield from self._alive("active", self._active_timeout_ns // 2)
+        if self._datagrams:
+            yield from self._datagrams.rows(self._active_timeout_ns if due else None)
         if self._events:
             yield from self._events.rows(self._live, self._rows)
 
@@ -117,7 +142,7 @@ class EbpfSource:
         health = SourceHealth(
             events_seen=int(new["seen"]) + self._taken,
             lost_in_ring=int(new["lost_ring"]),
-            lost_in_map=int(new["lost_map"] + new["lost_events"]),
+            lost_in_map=int(new["lost_map"] + new["lost_events"] + new["lost_datagrams"]),
             lost_in_kernel=misses - self._last_misses,
             owners_known=self._owners_known,
             map_used=int(total["inserted"] - total["deleted"]),
@@ -125,6 +150,10 @@ class EbpfSource:
             ring_used=self._ring.peak,
             ring_limit=self._ring_size,
         )
+        if self._datagrams:
+            health.events_seen += self._datagrams.rows_made
+            health.owners_known += self._datagrams.owners_known
+            self._datagrams.rows_made = self._datagrams.owners_known = 0
         self._last_counters, self._last_misses = counters, misses
         self._owners_known = self._taken = self._ring.peak = 0
         return health
@@ -136,6 +165,8 @@ class EbpfSource:
             self._events.take()
         yield from self._ended()
         yield from self._alive("forced", 0)
+        if self._datagrams:
+            yield from self._datagrams.last_rows()
         if self._events:
             yield from self._events.rows(self._live, self._rows)
         self._last_health = self.health()
@@ -156,18 +187,20 @@ class EbpfSource:
             self._cgroups.close()
         if self._loaded is not None:
             self._loaded.close()
-            self._loaded = None
+            self._loaded = self._datagrams = None
 
     def _detach(self) -> None:
         for link in self._links:
             with contextlib.suppress(OSError):
                 os.close(link)
         self._links = []
+        if self._datagrams:
+            self._datagrams.stop()
 
     def _take_baseline(self) -> None:
         """Enter the sockets that are open already, with what they have counted so far."""
         parts = []
-        for _ in each_namespace():
+        for _ in each_namespace() if self._tcp else ():
             parts.append(syscalls.read_iterator(self._iterators["tcp"]))
             self.poll()  # on a host of many namespaces this takes a while
         records = np.frombuffer(b"".join(parts), r.FLOW)
@@ -209,6 +242,8 @@ class EbpfSource:
     def _alive(self, reason: str, age_ns: int) -> Iterator[tuple[str, Any]]:
         assert self._loaded is not None
         self._find_owners()
+        if not self._tcp:
+            return
         syscalls.update(self._loaded.maps["control"], np.zeros(1, np.uint32), np.array([age_ns], np.uint64))
         records = np.frombuffer(syscalls.read_iterator(self._iterators["sockets"]), r.FLOW)
         for record in records[records["kind"] == r.KIND_STALE]:

@@ -48,6 +48,7 @@ class RowMaker:
         latency = (records["established"].astype(np.int64) - records["start"].astype(np.int64)) // 1000
         has_latency = client & new["first"] & (records["established"] > 0) & (records["start"] > 0)
         closed = reason == "end"
+        other = records["protocol"] != _TCP
         columns: dict[str, pa.Array | None] = {
             "start_time": utc(new["since"], offset),
             "end_time": utc(records["time"], offset),
@@ -62,8 +63,8 @@ class RowMaker:
             "server_bytes": numbers(np.where(client, new["received"], new["sent"])),
             "client_packets": numbers(np.where(client, new["segments_out"], new["segments_in"])),
             "server_packets": numbers(np.where(client, new["segments_in"], new["segments_out"])),
-            "client_retransmits": numbers(new["retransmits"], server),
-            "server_retransmits": numbers(new["retransmits"], client),
+            "client_retransmits": numbers(new["retransmits"], server | other),
+            "server_retransmits": numbers(new["retransmits"], client | other),
             "connect_latency_us": numbers(latency, ~has_latency),
             "rtt_us": numbers(records["srtt"] >> 3, records["srtt"] == 0),
             "rtt_min_us": numbers(rtt_min, (rtt_min == _NO_RTT) | (rtt_min == 0)),

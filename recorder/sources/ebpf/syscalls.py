@@ -55,6 +55,19 @@ def attach_raw_tracepoint(program: int, tracepoint: str) -> int:
         ) from None
 
 
+def attach_cgroup(program: int, cgroup: int, attach_type: int) -> int:
+    """Attach a program to a cgroup (an open folder) and all below it; returns the link's descriptor.
+
+    A link, because what BPF_PROG_ATTACH attaches stays when the process ends. Raises `CannotRecordError`.
+    """
+    try:
+        return _bpf(_LINK_CREATE, struct.pack("<IIII", program, cgroup, attach_type, 0))
+    except OSError as problem:
+        raise CannotRecordError(
+            f"cannot attach to the root of cgroup2 ({problem.strerror})", "record with --protocols tcp"
+        ) from None
+
+
 def link_iterator(program: int, map_descriptor: int | None = None) -> int:
     """Make an iterator's link (over a map's elements when one is given); returns its descriptor."""
     if map_descriptor is None:

@@ -501,6 +501,14 @@ int bpf_iter__task_file(struct file_context *ctx)
     READ(sk, socket, OFFSET_socket_sk);
     if (!sk || !task)
         return 0;
+#ifdef WITH_DATAGRAMS
+    u16 protocol = 0;
+    READ(protocol, sk, OFFSET_sock_sk_protocol);
+    if (protocol != 6) {
+        learn_holder(sk, task);
+        return 0;
+    }
+#endif
     struct socket_entry *entry = sockets.lookup(&sk);
     READ(state, sk, OFFSET_sock_common_skc_state);
     if (entry ? entry->owner_source == OWNER_CONNECT || entry->owner_source == OWNER_CLOSE || entry->owner_source == OWNER_SCAN

@@ -1,0 +1,118 @@
+"""Rows of UDP, ICMP and other flows: takes the kernel's counts turn by turn, and says when a flow is idle."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from netrec.errors import CannotRecordError
+from recorder.sources.ebpf import datagram_records as d
+from recorder.sources.ebpf import records as r
+from recorder.sources.ebpf import syscalls
+from recorder.sources.ebpf.compiler import Loaded, attach_type
+from recorder.sources.ebpf.datagram_table import DatagramTable
+from recorder.sources.ebpf.owners import cgroup2_mount
+from recorder.sources.ebpf.programs import DATAGRAMS
+from recorder.sources.ebpf.rows import RowMaker
+
+# Flows in user space at most; beyond, those that have been silent longest end early (lack_of_resources).
+MAX_LIVE = 100_000
+_FLOW_COUNTER = r.COUNTERS.index("datagram_flows")
+
+
+class DatagramSource:
+    """Attaches to the root cgroup; `poll` often, `rows` once a second, `stop` and `last_rows` at the end.
+
+    `capacity` is that of one of the kernel's maps. `take_ids(n)` reserves n flow ids in a row and returns the first.
+    """
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        counters: syscalls.PerCpuArray,
+        maker: RowMaker,
+        take_ids: Callable[[int], int],
+        capacity: int,
+        idle_ns: int,
+    ) -> None:
+        self._maps = (loaded.maps["datagrams_even"], loaded.maps["datagrams_odd"])
+        self._turns = syscalls.Turns(loaded.maps["control"], r.CONTROL_DATAGRAMS)
+        self._counters, self._maker, self._take_ids, self._capacity = counters, maker, take_ids, capacity
+        self._counted = 0
+        self.owners_known = self.rows_made = 0
+        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        self._table = DatagramTable(now, idle_ns, MAX_LIVE, secrets.randbits(64))
+        self._links = _attach(loaded)
+
+    def poll(self) -> None:
+        """Take a turn early when the kernel's map is half full."""
+        if self._counters.one(_FLOW_COUNTER) - self._counted > self._capacity // 2:
+            self._take()
+
+    def rows(self, active_ns: int | None) -> Iterator[tuple[str, pa.RecordBatch]]:
+        """Rows of the flows that are over and, with the active timeout `active_ns`, of those that go on."""
+        self._take()
+        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        yield from self._batch(self._table.idle(now), "idle")
+        yield from self._batch(self._table.excess(), "lack_of_resources")
+        if active_ns is not None:
+            yield from self._batch(self._table.due(active_ns), "active")
+
+    def last_rows(self) -> Iterator[tuple[str, pa.RecordBatch]]:
+        """After `stop`: all that is left."""
+        self._take()
+        yield from self._batch(self._table.all(), "forced")
+
+    def stop(self) -> None:
+        """Detach; safe more than once."""
+        for link in self._links:
+            os.close(link)
+        self._links = []
+
+    def _take(self) -> None:
+        counted = self._counters.one(_FLOW_COUNTER)
+        if counted == self._counted:
+            return
+        taken = self._maps[self._turns.swap()]
+        keys, values = syscalls.take_pairs(taken, d.DATAGRAM_KEY, d.DATAGRAM_FLOW, self._capacity)
+        self._counted += len(keys)
+        if len(keys):
+            first = self._take_ids(0)
+            self._take_ids(self._table.add(keys, values, first))
+
+    def _batch(self, live: np.ndarray, reason: str) -> Iterator[tuple[str, pa.RecordBatch]]:
+        if not len(live):
+            return
+        flow = live["flow"]
+        new = {name: flow[name].astype(np.int64) for name in ("sent", "received", "segments_out", "segments_in")}
+        new |= {name: live[name] for name in ("flow_id", "since", "duplicate")}
+        new |= {"retransmits": np.zeros(len(live), np.int64), "first": live["rows"] == 0}
+        yield "flows", self._maker.rows(flow, new, reason)
+        self.owners_known += int(np.count_nonzero(flow["owner_source"]))
+        self.rows_made += len(live)
+
+
+def _attach(loaded: Loaded) -> list[int]:
+    mount = cgroup2_mount()
+    if mount is None:
+        raise CannotRecordError(
+            "UDP and ICMP are seen at cgroup2, which is not mounted",
+            "mount -t cgroup2 none /sys/fs/cgroup, or record with --protocols tcp",
+        )
+    root = os.open(mount, os.O_RDONLY | os.O_DIRECTORY)
+    links: list[int] = []
+    try:
+        for name, kind in DATAGRAMS.cgroup_hooks.items():
+            links.append(syscalls.attach_cgroup(loaded.functions[name], root, attach_type(kind)))
+    except CannotRecordError:
+        for link in links:
+            os.close(link)
+        raise
+    finally:
+        os.close(root)
+    return links
