@@ -55,7 +55,9 @@ class Answer:
 def write(answer: Answer, session: Session, scan: Scan) -> int:
     """Write the answer to stdout or `-o FILE`; returns its exit code."""
     if session.format in {"ndjson", "csv", "parquet"}:
-        session.write(_result(answer.sections[0], session, scan), scan)
+        # Rows alone have no place for an answer without any: then there is the sentence.
+        if answer.sections and answer.sections[0].frame.width:
+            session.write(_result(answer.sections[0], session, scan), scan)
         session.say(answer.sentence)
         return answer.code
     with render.opened(session.output, session.format) as stream:
@@ -87,7 +89,8 @@ def as_text(answer: Answer, session: Session, scan: Scan) -> str:
     for note in answer.notes:
         stream.write(f"\n- {_markdown(note)}\n" if markdown else f"  {printable(note)}\n")
     for section in answer.sections:
-        stream.write(f"\n### {section.title}\n\n" if markdown else f"\n{section.title}\n")
+        title = _markdown(section.title) if markdown else printable(section.title)
+        stream.write(f"\n### {title}\n\n" if markdown else f"\n{title}\n")
         if section.frame.is_empty():
             stream.write((section.empty or "none") + "\n")
             continue

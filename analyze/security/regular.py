@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from analyze.compare.measure import OPENED
 from analyze.frames import frame
 from analyze.statistics import beacons
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 MOST_PAIRS = 5000
 FASTEST_SECONDS = 5.0  # what talks more often is a stream, not a beacon
+BEST_WITHOUT_DURATION = 0.75
 SHOWN = 20
 
 
@@ -24,13 +26,21 @@ def find(scan: Scan, start: int, end: int, hosts: int, least: float) -> pl.DataF
     `start` and `end` of the trace in microseconds; `hosts` the number of clients, for how common a peer is.
     """
     seconds = max((end - start) / 1e6, 1.0)
+    # Without six active hours the score of the duration is 0, and the mean of the four at most .75.
+    hours = beacons.MINIMUM_ACTIVE_HOURS if least > BEST_WITHOUT_DURATION else 1
+    if seconds < (hours - 1) * beacons.HOUR:
+        return pl.DataFrame()
     pairs = frame(
         scan,
+        "with candidates as materialized (select client_address, server, server_port from flow "
+        f"where {OPENED} group by all having count(*) between {beacons.MINIMUM_UNIQUE_CONTACTS} "
+        f"and {seconds / FASTEST_SECONDS!r} "
+        f"and count(distinct epoch_us(flow_start_time) // 3600000000) >= {hours} "
+        f"order by count(*) desc, 1, 2, 3 limit {MOST_PAIRS}) "
         "select client_address as client, endpoint(server, server_port) as service, "
         "list(epoch_us(flow_start_time) / 1e6) as times, list(coalesce(client_bytes, 0)) as sizes "
-        "from flow where coalesce(flow_start_time >= start_time, false) group by 1, 2 "
-        f"having count(distinct epoch_us(flow_start_time) // 1000000) >= {beacons.MINIMUM_UNIQUE_CONTACTS} "
-        f"and count(*) <= {seconds / FASTEST_SECONDS!r} order by count(*) desc, 1, 2 limit {MOST_PAIRS}",
+        f"from flow join candidates using (client_address, server, server_port) where {OPENED} "
+        "group by 1, 2 order by 1, 2",
     )
     if pairs.is_empty():
         return pl.DataFrame()
