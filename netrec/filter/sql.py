@@ -116,10 +116,20 @@ def _in_ipv4(column: str, network: IPv4Network) -> str:
 
 
 def _in_ipv6(column: str, network: IPv6Network) -> str:
-    low, high = (address.exploded.replace(":", "") for address in (network[0], network[-1]))
+    """Whole groups are a prefix of the text, as for IPv4, unless one is zero: then `::` may stand for it."""
+    is_ipv6 = f"{column} LIKE '%:%'"
     if network.prefixlen == 0:
-        return f"{column} LIKE '%:%'"
-    return f"({column} LIKE '%:%' AND {ipv6_digits(column)} BETWEEN '{low}' AND '{high}')"
+        return is_ipv6
+    low, high = (address.exploded.split(":") for address in (network[0], network[-1]))
+    whole, bits = divmod(network.prefixlen, 16)
+    if any(group == "0000" for group in low[:whole]):
+        return f"({is_ipv6} AND {ipv6_digits(column)} BETWEEN '{''.join(low)}' AND '{''.join(high)}')"
+    prefix = "".join(f"{group.lstrip('0')}:" for group in low[:whole])
+    tests = [f"{column} LIKE '{prefix}%'"] if whole else [is_ipv6]
+    if bits:  # a group that `::` stands for is empty, and so becomes 0000
+        group = f"lpad(split_part({column}, ':', {whole + 1}), 4, '0')"
+        tests.append(f"{group} BETWEEN '{low[whole]}' AND '{high[whole]}'")
+    return f"({' AND '.join(tests)})"
 
 
 def ipv6_digits(column: str) -> str:
@@ -133,13 +143,12 @@ def ipv6_digits(column: str) -> str:
         padded = f"regexp_replace({text}, '([0-9a-f]+)', '000\\1', 'g')"
         return f"regexp_replace({padded}, '0*([0-9a-f]{{4}})(:|$)', '\\1', 'g')"
 
-    zeros = f"repeat('0', 32 - length({groups(left)}) - length({groups(right)}))"
     # The only texts with dots are ::1.2.3.4 and ::ffff:1.2.3.4.
     tail = f"regexp_replace({column}, '.*:', '')"
     octets = (f"TRY_CAST(split_part({tail}, '.', {index}) AS INTEGER)" for index in (1, 2, 3, 4))
     mapped = f"CASE WHEN {column} LIKE '::ffff:%' THEN 'ffff' ELSE '0000' END"
     dotted = " || ".join([f"'{'0' * 20}'", mapped, *(f"lpad(lower(hex({octet})), 2, '0')" for octet in octets)])
-    plain = f"{groups(left)} || {zeros} || {groups(right)}"
+    plain = f"rpad({groups(left)}, CAST(32 - length({groups(right)}) AS INTEGER), '0') || {groups(right)}"
     return f"(CASE WHEN {column} LIKE '%.%' THEN {dotted} ELSE {plain} END)"
 
 

@@ -26,7 +26,7 @@ _NICKNAMES = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
 }
-_SEARCH_DAYS = 366 * 8 + 2  # from one 29 February to the next, over a century
+_SEARCH_DAYS = 366 * 41  # from a 29 February that is a Sunday to the next, over a century
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class CronExpression:
         return day.month in self.months and ((in_month or in_week) if self.either_day else (in_month and in_week))
 
     def after(self, moment: datetime) -> Iterator[datetime]:
-        """The times due later than `moment` (local, without zone), in order; ends when eight years bring none.
+        """The times due later than `moment` (local, without zone), in order; ends when 41 years bring none.
 
         Times that the clock leaves out when summer time begins are not among them.
         """
