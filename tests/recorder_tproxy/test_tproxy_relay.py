@@ -45,6 +45,7 @@ class Proxied:
         self.relay.listen(RawSocket(fileno=os.dup(self.listener.fileno())), False)
         self._serve = serve
         self._ending = False
+        self.paused = threading.Event()  # while set, the relay takes no turn
         self.counters: list[dict[str, int]] = []
         self.stream = WorkerStream(0, "test", lambda client: "none", self.counters.append)
         self.threads = [
@@ -64,6 +65,9 @@ class Proxied:
 
     def _run(self) -> None:
         while not self._ending:
+            if self.paused.is_set():
+                time.sleep(0.001)
+                continue
             self.relay.turn(0.01)
             self.relay.resume()
             self.relay.journal.flush()
@@ -298,6 +302,46 @@ def test_a_slow_reader_holds_the_sender_and_not_the_memory(proxied: Callable[...
     assert only(proxy.rows(1))["server_bytes"] == total
 
 
+def test_an_end_that_can_be_read_and_written_again_at_once_loses_neither(proxied: Callable[..., Proxied]) -> None:
+    """One event for both: the client has made room, and has said something."""
+    heard: list[bytes] = []
+
+    def serve(connection: socket.socket) -> None:
+        def hear() -> None:
+            while part := connection.recv(100):
+                heard.append(part)
+
+        threading.Thread(target=hear, daemon=True).start()
+        for _ in range(5):  # in small pieces and with pauses: no splice
+            connection.sendall(bytes(30_000))
+            time.sleep(0.005)
+        for _ in range(1000):
+            connection.sendall(bytes(30_000))
+        connection.shutdown(socket.SHUT_WR)
+
+    proxy = proxied(serve)
+    with proxy.dial() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 20_000)
+        client.sendall(b"\0")  # no TLS, no HTTP: nothing left to learn, in full swing from here on
+        wait_until(lambda: heard == [b"\0"], "the server hears")
+        (end,) = [end for end in proxy.relay.ends.values() if end.side == wire.CLIENT]
+        wait_until(lambda: not end.writable, "the client's side is full")
+        time.sleep(0.05)
+        proxy.paused.set()
+        got = 0
+        client.settimeout(0.3)
+        with contextlib.suppress(TimeoutError):
+            while got < 30_150_000:  # all that the kernel holds for it
+                got += len(client.recv(1 << 16))
+        client.sendall(b"2")
+        time.sleep(0.1)
+        client.settimeout(20)
+        proxy.paused.clear()
+        got += len(read_all(client))
+    assert got == 30_150_000
+    assert b"".join(heard) == b"\x002"
+
+
 def test_urgent_data_stays_in_the_stream(proxied: Callable[..., Proxied]) -> None:
     got: list[bytes] = []
     done = threading.Event()
@@ -394,7 +438,7 @@ def test_a_dial_to_the_proxy_itself_is_refused(proxied: Callable[..., Proxied]) 
     own = proxy.relay._listeners
     (descriptor, (listener, ipv6, _)) = next(iter(own.items()))
     own[descriptor] = (listener, ipv6, ("127.0.0.9", proxy.listener.getsockname()[1]))
-    with proxy.dial() as client, pytest.raises(OSError, match=r"reset|Broken"):
+    with pytest.raises(OSError, match=r"reset|Broken"), proxy.dial() as client:
         client.sendall(b"x")
         client.recv(1) or client.sendall(b"y")
     wait_until(lambda: proxy.relay.refused == 1, "refused")

@@ -137,7 +137,9 @@ class Relay:
                 self._other(descriptor)
                 continue
             end = found
-            if mask == MORE and end.steady and not end.held and end.other.writable and self._pass(end, end.other):
+            # Only where nothing waits on either way: the same event may also say that this end can be written again.
+            quick = mask == MORE and end.steady and end.writable and not end.held and end.other.writable
+            if quick and self._pass(end, end.other):
                 continue
             session = end.session
             if mask & OUT and not end.writable:
