@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from analyze.scan import Scan
 
+MACROS = ("counts_the_flow", "scaled")
 _ENDED = "row_reason is distinct from 'active'"
 
 

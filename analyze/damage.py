@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import duckdb
-
+from analyze.engine import duckdb
 from analyze.files import DataFile, Skipped
 from analyze.result import literal
 

@@ -11,8 +11,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import duckdb
-
+from analyze.engine import duckdb
 from analyze.messages import first_sentence, nearest
 from analyze.result import described, first
 from netrec.errors import QueryError

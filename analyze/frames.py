@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from analyze import engine
+
 if TYPE_CHECKING:
     from analyze.scan import Scan
+
+# Analyses hand frames to the connection, too.
+engine.exchange_arrow()
 
 _asked: ContextVar[list[str] | None] = ContextVar("asked", default=None)
 

@@ -6,8 +6,7 @@ import difflib
 import re
 from typing import TYPE_CHECKING
 
-import duckdb
-
+from analyze.engine import duckdb
 from netrec.errors import MissingTableError, NetrecError, QueryError, TraceError
 
 if TYPE_CHECKING:
@@ -54,12 +53,7 @@ def _unknown_table(name: str, scan: Scan) -> NetrecError:
             scan.require(name)
         except MissingTableError as missing:
             return missing
-    known = [
-        row[0] for row in scan.connection.execute("select view_name from duckdb_views() where not internal").fetchall()
-    ]
-    return QueryError(
-        f"there is no table {name!r}", nearest(name, [one for one in known if not one.startswith("empty_")])
-    )
+    return QueryError(f"there is no table {name!r}", nearest(name, [*_TABLES, *scan.shared.names]))
 
 
 def _unknown_column(name: str, scan: Scan) -> NetrecError:

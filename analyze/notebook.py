@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analyze import catalogue, context, files, run, sandbox, shared
+from analyze import catalogue, context, engine, files, run, sandbox, shared
 from analyze.result import Context, Result
 from analyze.scan import Scan
 from analyze.window import zone
@@ -41,6 +41,7 @@ class Trace:
         timezone: str = "UTC",
         queries: tuple[str | Path, ...] = (),
     ) -> None:
+        engine.exchange_arrow()
         self._queries = catalogue.user_folders([Path(folder) for folder in queries])
         self._scan = Scan(
             folders or ["trace"],
@@ -80,6 +81,7 @@ class Trace:
     def table(self, name: str) -> duckdb.DuckDBPyRelation:
         """A table or a view over flows (`flow`: every byte counted once) as a DuckDB relation."""
         self._scan.require(name if name in Scan.TABLES else "flows")
+        self._scan.shared.provide(name, self._scan)
         return self._scan.connection.table(name)
 
     def sql(self, text: str) -> duckdb.DuckDBPyRelation:
@@ -89,6 +91,7 @@ class Trace:
         """
         select = sandbox.check_select(self._scan.connection, text)
         self.tables  # noqa: B018 - opens every table that there is
+        self._scan.shared.provide(select, self._scan)
         return self._scan.connection.sql(select)
 
     def polars(self, name: str = "flows") -> polars.LazyFrame:

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from analyze import context, render
+from analyze import context, engine, render
 from analyze.window import zone
 from netrec.errors import UsageError
 from netrec.text import printable
@@ -99,6 +99,7 @@ class Session:
 
     def result(self, scan: Scan, table: pyarrow.Table, columns: Sequence[Column], name: str) -> Result:
         """A computed Arrow table as a result to write."""
+        engine.exchange_arrow()
         scan.connection.register("computed", table)
         try:
             return scan.query("select * from computed", columns=columns, name=name)
@@ -128,11 +129,16 @@ def common_options(traces: bool = True) -> Callable[[Callable[..., Any]], Callab
         @functools.wraps(function)
         def with_session(**given: Any) -> Any:
             names = [parameter.name for parameter in parameters if parameter.name]
-            session = Session(**{name: given.pop(name) for name in names})
+            plot = given.pop("plot")
+            session = Session(**{name: given.pop(name) for name in names if name != "plot"})
+            if plot and session.format:
+                raise UsageError("--plot and --format exclude each other", "give one of them")
+            wanted = render.format_of(session.output)
+            session.format = session.format or (wanted if not plot or wanted in render.DRAWN else "plot")
             if session.utc and session.timezone:
                 raise UsageError("--utc and --timezone exclude each other", "give one of them")
-            if session.format == "parquet" and session.output is None and sys.stdout.isatty():
-                raise UsageError("Parquet is not for a terminal", "add -o FILE")
+            if session.format in render.BINARY and session.output is None and sys.stdout.isatty():
+                raise UsageError(f"{session.format} is not for a terminal", "add -o FILE")
             return function(session, **given)
 
         parameters: list[click.Parameter] = [*([_traces()] if traces else []), *_options()]
@@ -163,10 +169,9 @@ def _options() -> list[click.Option]:
         click.Option(
             ["--format"],
             type=click.Choice(list(render.FORMATS)),
-            default="table",
-            show_default=True,
-            help="Form of the answer.",
+            help="Form of the answer.  [default: what FILE's name says, else table]",
         ),
+        click.Option(["--plot"], is_flag=True, help="Draw the chart; -o FILE.svg or FILE.png writes it."),
         click.Option(["--utc"], is_flag=True, help="Read and show times in UTC."),
         click.Option(["--timezone"], metavar="ZONE", help="Read and show times in this zone, e.g. Europe/Berlin."),
         click.Option(["-o", "--output"], metavar="FILE", help="Write the answer to this file."),

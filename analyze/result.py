@@ -11,9 +11,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from analyze import engine
+
 if TYPE_CHECKING:
     import duckdb
     import pyarrow
+
+    from analyze.header import Chart
 
 TIME_TYPES = {"TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ", "TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS"}
 NUMBER_TYPES = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"}
@@ -70,6 +74,10 @@ class Result:
         self.columns = columns
         self.name = name
         self.context = Context()
+        # Of a query of the catalogue: how to draw it, what it answers, and the SQL that did.
+        self.chart: Chart | None = None
+        self.summary = ""
+        self.sql = ""
 
     def __len__(self) -> int:
         return int(first(self.connection, f"select count(*) from {self.table}")[0])
@@ -84,6 +92,7 @@ class Result:
     def arrow(self) -> pyarrow.Table:
         """The rows as an Arrow table; 128-bit sums come as int64 (as float64 where they do not fit)."""
         selected = ", ".join(self._arrow_column(column) for column in self.columns)
+        engine.exchange_arrow()
         return self.connection.sql(f"select {selected} from {self.table}").to_arrow_table()
 
     def _arrow_column(self, column: Column) -> str:

@@ -11,8 +11,7 @@ import re
 import tempfile
 from pathlib import Path
 
-import duckdb
-
+from analyze.engine import duckdb
 from analyze.result import literal
 from netrec.errors import QueryError
 

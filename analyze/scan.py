@@ -14,9 +14,8 @@ from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
-from analyze import damage, files, messages, sandbox, shared, spool
+from analyze import damage, engine, files, messages, sandbox, shared, spool
+from analyze.engine import duckdb
 from analyze.filters import Filter
 from analyze.moments import moment
 from analyze.result import Column, Result, described, first, literal, quoted
@@ -62,7 +61,7 @@ class Scan:
         self.files: dict[str, list[files.DataFile]] = {}
         self.spools: dict[str, list[spool.Spool]] = {}
         self.connection = sandbox.connect(self.folders)
-        self._shared = shared.load(shared_folders)
+        self.shared = shared.Shared(shared_folders)
         self._names = itertools.count()
         shared.create_empty_tables(self.connection)
         self.filter = Filter(self.connection, filter) if filter else None
@@ -79,7 +78,6 @@ class Scan:
                 raise self._missing(table)
             self._create_view(table)
             self.views.add(table)
-            shared.create_views(self._shared, table, self)
 
     def has(self, table: str) -> bool:
         """Whether some trace has rows of this table (its view exists afterwards)."""
@@ -112,6 +110,7 @@ class Scan:
 
     def execute(self, statement: str, parameters: Mapping[str, Any] | None = None) -> duckdb.DuckDBPyConnection:
         """Run a trusted statement; a file that turns out damaged is left out and the statement runs again."""
+        self.shared.provide(statement, self)
         while True:
             try:
                 return self.connection.execute(statement, dict(parameters or {}))
@@ -147,6 +146,7 @@ class Scan:
         branches = [f"select * from empty_{table}"]
         branches += [self._read(group, version) for version, group in self._groups(table)]
         if self.spools[table]:
+            engine.exchange_arrow()
             self.connection.register(f"spool_{table}", spool.table(self.spools[table]))
             branches.append(f"select * from spool_{table}")
         conditions = [self._overlap(table), self.filter.condition(table) if self.filter else ""]

@@ -1,14 +1,15 @@
 """The shared SQL of `queries/_shared/`: views over the raw tables, macros, and the dimensions to group by.
 
-Each file is plain SQL, loaded as soon as the tables that its `@table` lines name are open. `@dimension` lines (see
-`analyze.header`) define what `--by` can group by, for every query.
+Each file is plain SQL that creates views and macros. It runs when a statement first mentions one of them (binding a
+view takes time, so a query pays for those that it uses) and the tables that its `@table` lines name are open.
+`@dimension` lines (see `analyze.header`) define what `--by` can group by, for every query.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
+import functools
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,17 +26,52 @@ FOLDER = "_shared"
 BUILT_IN = Path(queries.__file__).parent
 _EMPTY = "empty_tables.sql"
 _FAR = 2**60  # microseconds: the year 38,000
+_WORD = re.compile(r"[a-z_][a-z0-9_]*")
+_CREATED = re.compile(r"^\s*create\s+(?:or\s+replace\s+)?temp\s+(?:view|macro|table)\s+([a-z_][a-z0-9_]*)", re.I | re.M)
+_WINDOW_MACROS = ("in_window", "window_start", "window_end")
 
 
-@dataclass
 class Shared:
-    """The shared files of all query folders, and which of them this connection has loaded."""
+    """The views and macros that a connection can have; each is created when it is first mentioned."""
 
-    files: list[header.SharedFile]
-    loaded: set[Path]
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._makers: dict[str, tuple[tuple[str, ...], Callable[[Scan], None]]] = {}
+        self._made: set[Callable[[Scan], None]] = set()
+        self._offer(_WINDOW_MACROS, (), create_window_macros)
+        self._offer(counting.MACROS, ("flows",), counting.create_macros)
+        for folder in (BUILT_IN, *folders):
+            for file in files_of(folder):
+                self._offer(names_of(file), file.tables, functools.partial(_run, file))
+
+    @property
+    def names(self) -> list[str]:
+        """Every view and macro that there is."""
+        return sorted(self._makers)
+
+    def provide(self, sql: str, scan: Scan) -> None:
+        """Create what a statement mentions, and what that rests on, as far as the tables are open."""
+        for word in dict.fromkeys(_WORD.findall(sql.lower())):
+            if word not in self._makers:
+                continue
+            tables, make = self._makers[word]
+            if make not in self._made and all(table in scan.views for table in tables):
+                self._made.add(make)
+                make(scan)
+
+    def _offer(self, names: Sequence[str], tables: tuple[str, ...], make: Callable[[Scan], None]) -> None:
+        self._makers |= dict.fromkeys(names, (tables, make))
 
 
-@cache
+def names_of(file: header.SharedFile) -> list[str]:
+    """The views, macros and tables that a shared file creates."""
+    return [name.lower() for name in _CREATED.findall(file.sql)]
+
+
+def _run(file: header.SharedFile, scan: Scan) -> None:
+    scan.execute(file.sql)
+
+
+@functools.cache
 def files_of(folder: Path) -> tuple[header.SharedFile, ...]:
     """The shared files of a query folder, parsed."""
     found = sorted((folder / FOLDER).glob("*.sql"))
@@ -51,11 +87,6 @@ def dimensions(folders: Sequence[Path] = ()) -> dict[str, header.Dimension]:
     return found
 
 
-def load(folders: Sequence[Path] = ()) -> Shared:
-    """The shared files for a new connection."""
-    return Shared([file for folder in (BUILT_IN, *folders) for file in files_of(folder)], set())
-
-
 def create_empty_tables(connection: duckdb.DuckDBPyConnection) -> None:
     """The tables without rows, which give every column of the format its type."""
     connection.execute((BUILT_IN / FOLDER / _EMPTY).read_text())
@@ -67,15 +98,3 @@ def create_window_macros(scan: Scan) -> None:
     scan.execute(f"create temp macro in_window(moment) as {scan.in_window('moment')}")
     scan.execute(f"create temp macro window_start() as {microseconds(since) if since else -_FAR}::BIGINT")
     scan.execute(f"create temp macro window_end() as {microseconds(until) if until else _FAR}::BIGINT")
-
-
-def create_views(shared: Shared, opened: str, scan: Scan) -> None:
-    """Run the shared files that can run now that the table `opened` is open."""
-    if opened == "flows":
-        counting.create_macros(scan)
-    if not shared.loaded:
-        create_window_macros(scan)
-    for file in shared.files:
-        if file.path not in shared.loaded and all(table in scan.views for table in file.tables):
-            shared.loaded.add(file.path)
-            scan.execute(file.sql)

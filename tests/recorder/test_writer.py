@@ -83,6 +83,8 @@ def test_a_history_is_one_file_per_hour_with_the_health_of_a_recorder(tmp_path: 
     assert [(one.table, one.hour.hour, one.sequence) for one in found if one] == [
         (table, 20 + number, number) for table in ("flows", "health") for number in range(3)
     ]
+    closed = [metadata.decode_file(pq.read_metadata(file.path).metadata).closed for file in files]
+    assert closed == ["interval", "interval", "end"] * 2
     assert not (tmp_path / layout.SPOOL_FOLDER).exists()
 
 

@@ -59,7 +59,7 @@ def write_batches(
             for hour, part in _by_hour(batch):
                 if writer is None or writer.file.hour != hour:
                     if writer:
-                        finished.append(_finish(writer, capture))
+                        finished.append(_finish(writer, capture, "interval"))
                     writer = FileWriter(
                         trace,
                         layout.TraceFile("flows", hour, host, capture.capture, len(finished)),
@@ -68,19 +68,19 @@ def write_batches(
                     )
                 writer.write(part)
         if writer:
-            finished.append(_finish(writer, capture))
+            finished.append(_finish(writer, capture, "end"))
         finished += _health(trace, folder.path, capture, start, duration, sum(file.rows for file in finished))
     finally:
         folder.close()
     return finished
 
 
-def _finish(writer: FileWriter, capture: metadata.CaptureMetadata) -> Finished:
+def _finish(writer: FileWriter, capture: metadata.CaptureMetadata, closed: str) -> Finished:
     file = writer.file
-    closed = datetime.fromtimestamp(file.hour.timestamp() + 3600, UTC).isoformat()
+    closed_time = datetime.fromtimestamp(file.hour.timestamp() + 3600, UTC).isoformat()
     return writer.finish(
         metadata.FileMetadata(
-            capture, file.table, file.sequence, writer.rows, 0, file.hour.isoformat(), "interval", closed
+            capture, file.table, file.sequence, writer.rows, 0, file.hour.isoformat(), closed, closed_time
         )
     )
 
@@ -127,5 +127,5 @@ def _health(
         }
         writer = FileWriter(trace, layout.TraceFile("health", hour, capture.host, capture.capture, sequence), scratch)
         writer.write(tables.batch(tables.HEALTH, columns, len(intervals)))
-        finished.append(_finish(writer, capture))
+        finished.append(_finish(writer, capture, "end" if sequence == len(by_hour) - 1 else "interval"))
     return finished
