@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,9 +17,10 @@ import pyarrow.parquet as pq
 
 from benchmarks import ipfix
 from benchmarks.harness import CACHE, PeerMissing
-from netrec.trace import tables
-from recorder.sources.synthetic.flows import flow_batches
-from recorder.sources.synthetic.history import write_batches
+from netrec.trace import fields, tables
+from recorder import writer
+from recorder.sources.synthetic import flows
+from recorder.sources.synthetic import history as history_writer
 
 DAY = 86400.0
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -40,21 +43,28 @@ class History:
     note: str
 
 
-def history(flows: int) -> History:
+def history(count: int) -> History:
     """The flows, from the cache or made now; without nfcapd there is no nfdump file, and the note says so."""
-    folder = CACHE / f"history-{flows}"
+    kept = CACHE / f"history-{count}"
+    folder = kept / _digest()
     stamp = folder / "complete.json"
     if not stamp.exists():
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(kept, ignore_errors=True)
         folder.mkdir(parents=True)
-        nfdump, note = _make(folder, flows)
+        nfdump, note = _make(folder, count)
         stamp.write_text(json.dumps({"nfdump": nfdump and str(nfdump), "note": note}))
     found = json.loads(stamp.read_text())
     nfdump = Path(found["nfdump"]) if found["nfdump"] else None
-    return History(flows, folder / "trace", folder / "plain", nfdump, found["note"])
+    return History(count, folder / "trace", folder / "plain", nfdump, found["note"])
 
 
-def _make(folder: Path, flows: int) -> tuple[Path | None, str]:
+def _digest() -> str:
+    """Of the code that decides what is in the files: when it changes, they are made anew."""
+    modules = (flows, history_writer, writer, tables, fields, ipfix)
+    return hashlib.sha256(b"".join(Path(module.__file__ or "").read_bytes() for module in modules)).hexdigest()[:12]
+
+
+def _make(folder: Path, count: int) -> tuple[Path | None, str]:
     try:
         collector: ipfix.Collector | None = ipfix.Collector(folder / "nfdump")
     except PeerMissing as missing:
@@ -63,7 +73,7 @@ def _make(folder: Path, flows: int) -> tuple[Path | None, str]:
 
     def sent() -> Iterator[pa.RecordBatch]:
         nonlocal total
-        for batch in flow_batches(flows, start=START, duration=DAY, daily_swing=0.5):
+        for batch in flows.flow_batches(count, start=START, duration=DAY, daily_swing=0.5):
             yield batch
             total += sum(pc.sum(batch.column(name)).as_py() for name in ("client_bytes", "server_bytes"))
             if collector:
@@ -75,9 +85,12 @@ def _make(folder: Path, flows: int) -> tuple[Path | None, str]:
                 columns = {name: batch.column(name) for name in SAME_INFORMATION}
                 yield tables.batch(tables.FLOWS, columns, batch.num_rows)
 
+    write = partial(history_writer.write_batches, start=START, duration=DAY, host="benchmark")
     try:
-        write_batches(folder / "trace", sent(), start=START, duration=DAY, host="benchmark")
-        write_batches(folder / "plain", plain(folder / "trace"), start=START, duration=DAY, host="benchmark")
+        write(folder / "trace", sent())
+        history_writer.write_batches(
+            folder / "plain", plain(folder / "trace"), start=START, duration=DAY, host="benchmark"
+        )
         if collector is None:
             return None, note
         file = collector.finish()
@@ -85,6 +98,6 @@ def _make(folder: Path, flows: int) -> tuple[Path | None, str]:
         if collector:
             collector.close()
     counted = ipfix.count(file)
-    if (counted.get("flows"), counted.get("bytes")) != (flows, total):
-        raise RuntimeError(f"nfdump holds {counted}, not {flows} flows of {total} bytes")
-    return file, f"the same flows in both, as `nfdump -I` counts them: {flows:,} flows, {total:,} bytes both ways"
+    if (counted.get("flows"), counted.get("bytes")) != (count, total):
+        raise RuntimeError(f"nfdump holds {counted}, not {count} flows of {total} bytes")
+    return file, f"the same flows in both, as `nfdump -I` counts them: {count:,} flows, {total:,} bytes both ways"
