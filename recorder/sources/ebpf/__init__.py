@@ -1,10 +1,15 @@
-"""TCP flows of the whole host from the kernel, through bcc, without kernel headers and without work per packet.
+"""Flows and events of the whole host from the kernel, through bcc, without kernel headers.
 
-tcp.bpf.c           the programs; compiler.py builds them in a child process with stub headers (headers.py)
-                    and offsets from BTF (btf.py); bcc_loader.py finds the distribution's bcc
-syscalls.py         attaching, iterating, looking into maps: bpf(2)
-ring.py records.py  the ring buffer, read in bulk as arrays
-live.py             cumulative counters -> deltas
+TCP costs no work per packet; UDP and ICMP are counted per packet in the kernel.
+
+programs.py         what is compiled and attached: common.bpf.h and, of tcp.bpf.c, datagrams.bpf.c and events.bpf.c,
+                    those asked for; compiler.py builds them in a child process with stub headers (headers.py) and
+                    offsets from BTF (btf.py); bcc_loader.py finds the distribution's bcc
+syscalls.py         attaching, iterating, emptying maps: bpf(2)
+ring.py records.py  the ring buffer of TCP's records, read in bulk as arrays
+live.py             TCP: cumulative counters -> deltas
+datagrams.py        UDP and ICMP: turns of the kernel's maps -> flows (datagram_table.py, datagram_records.py)
+events.py           the events table (event_records.py, event_rows.py; listen_drops.py: what only counters tell)
 rows.py owners.py   records -> the flows table
 recorder_source.py  the life cycle
 """
@@ -74,7 +79,7 @@ def create(context: CaptureContext) -> Source:
 
 SOURCE = SourceSpecification(
     name="ebpf",
-    summary="every TCP socket of this host, from the kernel, without touching traffic",
+    summary="TCP, UDP and ICMP of every socket of this host, from the kernel, without touching traffic",
     tables=("flows", "events"),
     can_run=can_run,
     create=create,

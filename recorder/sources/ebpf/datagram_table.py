@@ -28,6 +28,8 @@ _LIVE = np.dtype(
         ("duplicate", "?"),
     ]
 )
+# Moved as plain bytes: NumPy copies structs field by field.
+_BYTES = np.dtype(f"V{_LIVE.itemsize}")
 
 
 class DatagramTable:
@@ -48,13 +50,14 @@ class DatagramTable:
         hit = self._live["id"][position] == turn["id"] if len(self._live) else np.zeros(len(turn), bool)
         if hit.any():
             self._count(position[hit], turn["flow"][hit])
-        fresh = turn[~hit]
+        fresh = turn.view(_BYTES)[~hit].view(_LIVE)
         if len(fresh):
             fresh["flow_id"] = np.arange(first_id, first_id + len(fresh))
             self._orient(fresh, values["flags"][~hit])
             self._match(fresh)
-            fresh = fresh[np.argsort(fresh["id"])]
-            self._live = np.insert(self._live, np.searchsorted(self._live["id"], fresh["id"]), fresh)
+            fresh = fresh.view(_BYTES)[np.argsort(fresh["id"])].view(_LIVE)
+            places = np.searchsorted(self._live["id"], fresh["id"])
+            self._live = np.insert(self._live.view(_BYTES), places, fresh.view(_BYTES)).view(_LIVE)
         return len(fresh)
 
     def due(self, active_ns: int) -> np.ndarray:
@@ -87,9 +90,10 @@ class DatagramTable:
         return self._take(np.ones(len(self._live), bool))
 
     def _take(self, chosen: np.ndarray) -> np.ndarray:
-        found = self._live[chosen]
-        if len(found):
-            self._live = self._live[~chosen]
+        if not chosen.any():
+            return self._live[:0]
+        found = self._live.view(_BYTES)[chosen].view(_LIVE)
+        self._live = self._live.view(_BYTES)[~chosen].view(_LIVE)
         return found
 
     def _read(self, keys: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -1,0 +1,145 @@
+"""What recording UDP costs the recorded and the recorder, and whether 20,000 new flows a second are all there.
+
+Each run with the recorder is paired with one without, in turns; figures are medians over the pairs. The last rows are
+what short TCP connections pay for what is recorded beside TCP: run beside run with --protocols tcp.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from benchmarks.churn import LOADS, churn, netrec
+from benchmarks.harness import (
+    CACHE,
+    ROOT,
+    Options,
+    Report,
+    Target,
+    in_turns,
+    measure,
+    median,
+    peer,
+    ratios,
+    scratch,
+    spread,
+)
+
+DATAGRAMS, PAYLOAD = 400_000, 200
+RATE, NEW_FLOWS = 20_000, 100_000
+CONNECTIONS = 30_000
+ROUNDS = 5
+WAYS = {
+    "tcp": ("--protocols", "tcp"),
+    "tcp,udp,icmp": ("--protocols", "tcp,udp,icmp"),
+    "tcp and --events": ("--protocols", "tcp", "--events"),
+}
+
+
+def build() -> Path:
+    """The compiled load generator; raises `PeerMissing` without a C compiler."""
+    source, program = ROOT / "benchmarks" / "datagrams.c", CACHE / "datagrams"
+    if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
+        CACHE.mkdir(exist_ok=True)
+        subprocess.run([peer("gcc"), "-O2", "-pthread", "-o", program, source], check=True, capture_output=True)
+    return program
+
+
+def load(datagrams: int, peers: int, rate: int) -> dict[str, Any]:
+    """Run the load to its end: sent, received, seconds, per_second, cpu_seconds, port."""
+    return json.loads(measure([build(), str(datagrams), str(peers), str(rate), str(PAYLOAD)]).output)
+
+
+def run(options: Options) -> Report:
+    report = Report(["what", "value", "lowest..highest", "unit"])
+    with scratch() as folder:
+        _slowdown(report, options, folder)
+        _new_flows(report, options, folder / "flows")
+        _connections(report, options, folder)
+    return report
+
+
+def _slowdown(report: Report, options: Options, folder: Path) -> None:
+    datagrams = options.size(DATAGRAMS, 20_000)
+
+    def once(recorded: bool) -> dict[str, Any]:
+        if not recorded:
+            return load(datagrams, 1, 0)
+        running = netrec(folder / "slowdown", "--protocols", "udp").start()
+        try:
+            return load(datagrams, 1, 0)
+        finally:
+            running.stop()
+
+    once(False)  # warm
+    runs: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
+    for turn in range(options.size(ROUNDS, 1)):
+        for recorded in (turn % 2 == 0, turn % 2 == 1):
+            runs[recorded].append(once(recorded))
+    pairs = list(zip(runs[True], runs[False], strict=True))
+    slowdowns = [(alone["per_second"] / watched["per_second"] - 1) * 100 for watched, alone in pairs]
+    cpu = [(watched["cpu_seconds"] / alone["cpu_seconds"] - 1) * 100 for watched, alone in pairs]
+    rates = [alone["per_second"] for alone in runs[False]]
+    report.rows += [
+        ["datagrams per second, alone", median(rates), spread(rates), "1/s"],
+        ["slowdown of datagrams of one flow", median(slowdowns), spread(slowdowns), "%"],
+        ["more CPU in the load", median(cpu), spread(cpu), "%"],
+    ]
+    report.targets.append(Target("slowdown of UDP, median", median(slowdowns), 5.0, "%"))
+
+
+def _new_flows(report: Report, options: Options, trace: Path) -> None:
+    flows = options.size(NEW_FLOWS, 5_000)
+    running = netrec(trace, "--protocols", "udp").start()
+    try:
+        before = running.resident()
+        done = load(flows, flows, RATE)
+        time.sleep(1.5)
+        memory = running.resident()
+        whole = running.stop()
+    finally:
+        running.kill()
+    connection = duckdb.connect()
+    found = connection.execute(
+        f"""select role, count(distinct server_address), sum(client_bytes), sum(client_packets), count(*)
+        from read_parquet('{trace}/flows/**/*.parquet') where server_port = {done["port"]} group by all order by role"""
+    ).fetchall()
+    health = f"read_parquet('{trace}/health/**/*.parquet')"
+    (lost,) = connection.execute(f"select coalesce(sum(events_lost), 0) from {health}").fetchone() or (0,)
+    rows = sum(row[4] for row in found)
+    exact = sum(row[1:4] == (flows, flows * PAYLOAD, flows) for row in found)
+    report.rows += [
+        ["new flows per second", done["per_second"], "", "1/s"],
+        ["flow rows of them (both ends)", rows, "", "rows"],
+        ["ends with exactly all flows, bytes and packets", exact, "", "of 2"],
+        ["packets lost, as the recorder says", int(lost), "", ""],
+        ["user CPU per row, start and stop included", whole.user / max(rows, 1) * 1e6, "", "us"],
+        ["resident memory, before and after", memory / 1e6, f"{before / 1e6:.0f}..{memory / 1e6:.0f}", "MB"],
+    ]
+    report.targets += [
+        Target("ends with exactly all flows, bytes and packets", exact, 2, at_least=True),
+        Target("resident memory", memory / 1e6, 120, "MB"),
+    ]
+
+
+def _connections(report: Report, options: Options, folder: Path) -> None:
+    connections = options.size(CONNECTIONS, 2_000)
+
+    def once(name: str) -> float:
+        running = netrec(folder / name.replace(",", "-"), *WAYS[name]).start()
+        try:
+            return churn(LOADS["one pair"], connections)["per_second"]
+        finally:
+            running.stop()
+
+    results = in_turns({name: lambda name=name: once(name) for name in WAYS}, options.size(ROUNDS, 1))  # type: ignore[misc]
+    for name in list(WAYS)[1:]:
+        slower = [(1 / ratio - 1) * 100 for ratio in ratios(results, name, "tcp")]
+        report.rows.append(
+            [f"short TCP connections: slower with {name} than with tcp", median(slower), spread(slower), "%"]
+        )
