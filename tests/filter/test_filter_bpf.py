@@ -80,7 +80,7 @@ def build(compiled: list[CompiledFilter], folder: Path) -> ctypes.CDLL:
         text += f"int match_{index}(const struct netrec_filter_flow *flow) {{ return filter_{index}(flow); }}\n"
     source, library = folder / f"filter{number}.c", folder / f"filter{number}.so"
     source.write_text(text)
-    flags = ["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-Wno-parentheses"]
+    flags = ["-shared", "-fPIC", "-O1", "-w"]
     done = subprocess.run(["gcc", *flags, "-o", str(library), str(source)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return ctypes.CDLL(str(library))
