@@ -18,6 +18,7 @@ import polars as pl
 
 from analyze import render
 from analyze.result import Column
+from netrec.errors import UsageError
 from netrec.text import printable
 
 if TYPE_CHECKING:
@@ -57,15 +58,37 @@ def write(answer: Answer, session: Session, scan: Scan) -> int:
     if session.format in {"ndjson", "csv", "parquet"}:
         # Rows alone have no place for an answer without any: then there is the sentence.
         if answer.sections and answer.sections[0].frame.width:
-            session.write(_result(answer.sections[0], session, scan), scan)
+            session.write(as_result(answer.sections[0], session, scan), scan)
         session.say(answer.sentence)
         return answer.code
+    if session.format in render.DRAWINGS:
+        _draw(answer, session, scan)
+        return answer.code
     with render.opened(session.output, session.format) as stream:
-        if session.format == "json":
+        if session.format == "html":
+            from analyze.report import page, parts
+
+            stream.write(page.render(parts.of_answer(answer, session, scan, scan.asked)))
+        elif session.format == "json":
             stream.write(json.dumps(as_document(answer), indent=1) + "\n")
         else:
             stream.write(as_text(answer, session, scan))
     return answer.code
+
+
+def _draw(answer: Answer, session: Session, scan: Scan) -> None:
+    """The first section that can be drawn, as the drawing that was asked for."""
+    from analyze.report import parts
+
+    session.say(answer.sentence)
+    for section in answer.sections:
+        if not section.frame.is_empty():
+            result = as_result(section, session, scan)
+            result.chart, result.summary = parts.chart_of(result), section.title
+            if result.chart is not None:
+                session.write(result, scan)
+                return
+    raise UsageError(f"this {answer.name} has no chart", "leave out --plot, or choose another --format")
 
 
 def as_document(answer: Answer) -> dict[str, Any]:
@@ -95,14 +118,15 @@ def as_text(answer: Answer, session: Session, scan: Scan) -> str:
             stream.write((section.empty or "none") + "\n")
             continue
         table = io.StringIO()
-        render.write(_result(section, session, scan, for_people=True), session.format, table, session.zone)
+        render.write(as_result(section, session, scan, for_people=True), session.format, table, session.zone)
         # What a single table says of its rows and window, the answer has said for all of them.
         lines = table.getvalue().rstrip("\n").split("\n")
         stream.write("\n".join(lines[:-2] if markdown else lines[:-1]) + "\n")
     return stream.getvalue()
 
 
-def _result(section: Section, session: Session, scan: Scan, for_people: bool = False) -> Any:
+def as_result(section: Section, session: Session, scan: Scan, for_people: bool = False) -> Any:
+    """A section's rows as a result to write."""
     shown = section.display if for_people and section.display is not None else section.frame
     frame = shown.with_columns(pl.col(pl.Float64).fill_nan(None))
     return session.result(scan, frame.to_arrow(), section.columns, section.name)

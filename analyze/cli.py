@@ -6,6 +6,7 @@ of the catalogue join them there. How to write one: `analyze.options`.
 
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "analyze": ("analyze.commands.analyze", "command", "Answer a question from a trace: who, when, how much."),
+    "report": ("analyze.commands.report", "command", "Write an analysis as one HTML file to send and keep."),
     "sql": ("analyze.commands.sql", "command", "Run your own SQL over a trace, read-only."),
     "inspect": (
         "analyze.commands.inspect",

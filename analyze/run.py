@@ -33,7 +33,9 @@ def run(query: Query, scan: Scan, given: Mapping[str, Any], dimensions: Mapping[
     sql = expand(query, values, dimensions)
     bound = {name: values[name] for name in set(_BOUND.findall(sql)) if name in values}
     columns = [Column(column.name, column.type, column.unit, column.meaning) for column in query.columns]
-    return scan.query(sql, bound, columns, query.name)
+    result = scan.query(sql, bound, columns, query.name)
+    result.chart, result.summary, result.sql = query.chart, query.summary, sql
+    return result
 
 
 def parameter_values(query: Query, given: Mapping[str, Any], scan: Scan) -> dict[str, Any]:

@@ -58,6 +58,8 @@ class Scan:
         self.skipped: list[files.Skipped] = []
         self.notes: list[str] = []
         self.views: set[str] = set()
+        # Every question put to it, for reports that say how they were made.
+        self.asked: list[str] = []
         self.files: dict[str, list[files.DataFile]] = {}
         self.spools: dict[str, list[spool.Spool]] = {}
         self.connection = sandbox.connect(self.folders)
@@ -95,6 +97,7 @@ class Scan:
         `columns` gives units and meanings by name. A file that turns out damaged while it is read is left out, named in
         `skipped`, and the query runs again. Raises `QueryError` when the SQL is wrong.
         """
+        self.asked.append(sql)
         table = f"result_{next(self._names)}"
         statement = f"create table {table} as {sandbox.check_select(self.connection, sql)}"
         self.execute(statement, parameters)

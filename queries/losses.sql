@@ -18,7 +18,7 @@
 -- @column  map_use DOUBLE ratio: fill of the map of flows, at most
 -- @column  ring_use DOUBLE ratio: fill of the ring buffer, at most
 -- @column  sampling BIGINT: 1 in this many flows was recorded (1: all)
--- @chart   line x=time y=lost
+-- @chart   line x=time y=lost series=host
 -- @example web-day bin=1h
 -- @expect  2026-11-23T01:00:00Z | web1 | ebpf | 15844 | 0 | 0.0 | 0 | 0 | 0
 with span as (

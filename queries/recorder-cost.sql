@@ -10,7 +10,7 @@
 -- @column  memory BIGINT bytes: resident memory, at most
 -- @column  rows BIGINT rows: rows written
 -- @column  owners_known DOUBLE ratio: rows whose process is known, of all rows written
--- @chart   line x=time y=cpu
+-- @chart   line x=time y=cpu series=host
 -- @example web-day bin=1h
 -- @expect  2026-11-23T01:00:00Z | web1 | ... | 114335744 | 15867 | 1.0
 with span as (

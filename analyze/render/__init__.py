@@ -27,10 +27,28 @@ FORMATS = {
     "csv": "analyze.render.csv",
     "parquet": "analyze.render.parquet",
     "markdown": "analyze.render.markdown",
+    "html": "analyze.render.html",
+    "plot": "analyze.render.plot",
+    "svg": "analyze.render.svg",
+    "png": "analyze.render.png",
+    "graphviz": "analyze.render.graphviz",
+    "mermaid": "analyze.render.mermaid",
 }
+# What the end of a file's name says of its form, where no --format is given.
+_SUFFIXES = {
+    ".json": "json", ".ndjson": "ndjson", ".jsonl": "ndjson", ".csv": "csv", ".parquet": "parquet", ".md": "markdown",
+    ".html": "html", ".svg": "svg", ".png": "png", ".dot": "graphviz", ".gv": "graphviz", ".mmd": "mermaid",
+}  # fmt: skip
 # These carry the window, losses and notes beside the rows; the others have no place for them.
-SHOWS_CONTEXT = {"table", "json", "markdown"}
-_BINARY = {"parquet"}
+SHOWS_CONTEXT = {"table", "json", "markdown", "html", "plot"}
+BINARY = {"parquet", "png"}
+DRAWN = {"svg", "png", "html"}
+DRAWINGS = {"plot", "svg", "png", "graphviz", "mermaid"}
+
+
+def format_of(path: str | None) -> str:
+    """The format that a file's name asks for; a table when it asks for none."""
+    return _SUFFIXES.get(Path(path).suffix.lower(), "table") if path else "table"
 
 
 def write(result: Result, format: str, stream: IO[Any], zone: tzinfo | None = None, *, colour: bool = False) -> None:
@@ -42,13 +60,13 @@ def write(result: Result, format: str, stream: IO[Any], zone: tzinfo | None = No
 def opened(path: str | None, format: str) -> Iterator[IO[Any]]:
     """Standard output, or the file: it appears whole or not at all. Raises `UsageError` when it cannot be written."""
     if path is None or path == "-":
-        yield sys.stdout.buffer if format in _BINARY else sys.stdout
+        yield sys.stdout.buffer if format in BINARY else sys.stdout
         sys.stdout.flush()
         return
     target = Path(path)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        stream: IO[Any] = partial.open("wb") if format in _BINARY else partial.open("w", encoding="utf-8", newline="")
+        stream: IO[Any] = partial.open("wb") if format in BINARY else partial.open("w", encoding="utf-8", newline="")
     except OSError as problem:
         raise UsageError(
             f"cannot write {path!r} ({problem.strerror})", "name a file in a folder that you can write"

@@ -36,7 +36,10 @@ def write_rows(
         for column, text in zip(columns, rows[0], strict=True):
             stream.write(f"{column.name:<{longest}}{_GAP}{text}\n")
         return 1
-    widths = [max([_width(column.name), *(_width(row[index]) for row in rows)]) for index, column in enumerate(columns)]
+    widths = [
+        max([text_width(column.name), *(text_width(row[index]) for row in rows)])
+        for index, column in enumerate(columns)
+    ]
     if stream.isatty():
         widths = _fit(widths, columns, shutil.get_terminal_size().columns)
     heading = _line([printable(column.name) for column in columns], widths, columns)
@@ -49,8 +52,8 @@ def write_rows(
 def _line(cells: list[str], widths: list[int], columns: Sequence[Column]) -> str:
     parts = []
     for text, width, column in zip(cells, widths, columns, strict=True):
-        shown = _shorten(text, width)
-        padding = " " * (width - _width(shown))
+        shown = shorten(text, width)
+        padding = " " * (width - text_width(shown))
         parts.append(padding + shown if column.is_number else shown + padding)
     return _GAP.join(parts).rstrip()
 
@@ -69,19 +72,20 @@ def _fit(widths: list[int], columns: Sequence[Column], available: int) -> list[i
     return widths
 
 
-def _shorten(text: str, width: int) -> str:
-    if _width(text) <= width:
+def shorten(text: str, width: int) -> str:
+    """The text cut to a width, with an ellipsis."""
+    if text_width(text) <= width:
         return text
     shown, used = "", 1
     for character in text:
-        used += _width(character)
+        used += text_width(character)
         if used > width:
             break
         shown += character
     return shown + "…"
 
 
-def _width(text: str) -> int:
+def text_width(text: str) -> int:
     """Columns that a text takes on a terminal: wide characters two, combining ones none."""
     if text.isascii():
         return len(text)

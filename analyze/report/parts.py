@@ -1,0 +1,128 @@
+"""Results of queries, and answers of analyses, as parts of a page."""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+import sys
+from datetime import tzinfo
+from typing import TYPE_CHECKING, Any
+
+from analyze import context
+from analyze.header import Chart
+from analyze.moments import iso
+from analyze.render import figure, svg
+from analyze.render.cells import cell
+from analyze.report.page import MOST_ROWS, Cell, Page, Part, Table
+from analyze.result import Column
+from netrec.errors import UsageError
+
+if TYPE_CHECKING:
+    from analyze.answer import Answer, Section
+    from analyze.options import Session
+    from analyze.result import Context, Result
+    from analyze.scan import Scan
+
+_STATES = {0: "fine", 1: "finding", 3: "open"}
+# How a section of an analysis is drawn, by its name: (chart, axis -> column).
+CHARTS = {
+    "metrics": Chart("interval", {"x": "change", "y": "metric", "low": "low", "high": "high"}),
+    "forecast": Chart("band", {"x": "day", "y": "middle", "low": "low", "high": "high", "limit": "limit"}),
+    "timeline": Chart("scatter", {"x": "onset", "y": "size", "label": "metric"}),
+    "slices": Chart("bar", {"x": "share_of_change", "y": "slice"}),
+    "bursts": Chart("bar", {"x": "burst_ratio", "y": "bin"}),
+}
+
+
+def of_result(result: Result, zone: tzinfo | None, *, name: str = "", title: str = "", command: str = "") -> Part:
+    """One query's answer: its chart, its table, its SQL."""
+    return Part(
+        name or result.name or "answer",
+        title or result.summary or result.name or "Answer",
+        drawing(result, zone),
+        table(result, zone),
+        "no rows",
+        (),
+        result.sql,
+        command,
+    )
+
+
+def drawing(result: Result, zone: tzinfo | None) -> str:
+    """The `<svg>` element of the declared chart; empty where there is none, or nothing to draw."""
+    if result.chart is None or result.chart.kind == "none":
+        return ""
+    try:
+        drawn = figure.of_result(result, zone)
+    except UsageError:
+        return ""
+    return svg.element(drawn, result.summary or result.name) if drawn.points else ""
+
+
+def table(result: Result, zone: tzinfo | None) -> Table:
+    """The first rows with what they sort by."""
+    columns = result.columns
+    rows = [
+        [_cell(value, column, zone) for value, column in zip(row, columns, strict=True)]
+        for row in itertools.islice(result.rows(), MOST_ROWS)
+    ]
+    headings = [(column.name.replace("_", " "), column.meaning, column.is_number) for column in columns]
+    return Table(headings, rows, max(0, len(result) - MOST_ROWS))
+
+
+def _cell(value: Any, column: Column, zone: tzinfo | None) -> Cell:
+    sort = ""
+    if value is not None and column.is_time:
+        sort = iso(value)
+    elif isinstance(value, int | float) and column.is_number:
+        sort = repr(float(value))
+    return Cell(cell(value, column, zone), sort)
+
+
+def of_answer(answer: Answer, session: Session, scan: Scan, sources: list[str]) -> Page:
+    """The page of an analysis: its sentence, and a part for every section."""
+    return Page(
+        f"{answer.name.capitalize()} of {traces(session)}" if session.traces else answer.name.capitalize(),
+        answer.sentence,
+        _STATES.get(answer.code, ""),
+        (),
+        [*answer.notes, *basis(context.of(scan), session.zone)],
+        [_section(section, session, scan) for section in answer.sections],
+        list(dict.fromkeys(sql for sql in sources if "from computed" not in sql)),
+        command_line(),
+    )
+
+
+def _section(section: Section, session: Session, scan: Scan) -> Part:
+    from analyze.answer import as_result
+
+    if section.frame.is_empty():
+        return Part(section.name, section.title, empty=section.empty or "none")
+    shown = as_result(section, session, scan, for_people=True)
+    drawn = as_result(section, session, scan)
+    drawn.chart = chart_of(drawn)
+    drawn.summary = section.title
+    return Part(section.name, section.title, drawing(drawn, session.zone), table(shown, session.zone))
+
+
+def chart_of(result: Result) -> Chart | None:
+    """How a section is drawn, when it has the columns for it."""
+    chart = CHARTS.get(result.name)
+    names = {column.name for column in result.columns}
+    return chart if chart and set(chart.axes.values()) <= names else None
+
+
+def basis(context_of: Context, zone: tzinfo | None) -> list[str]:
+    """What all of a page rests on: window, losses, gaps and notes, without the number of a table's rows."""
+    first, *rest = context.lines(context_of, zone, 0)
+    return [" | ".join(part for part in first.split(" | ") if not part.endswith(" rows")), *rest]
+
+
+def traces(session: Session) -> str:
+    """The traces' names for a title."""
+    return ", ".join(session.traces) or "trace"
+
+
+def command_line() -> str:
+    """The command that was given, as it can be given again."""
+    return shlex.join(["netrec", *sys.argv[1:]])
