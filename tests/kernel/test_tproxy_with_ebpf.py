@@ -35,7 +35,9 @@ def test_one_row_for_a_session_and_each_byte_once(gateway: Gateway, tmp_path: Pa
     who = gateway.client if option == "interface" else gateway.host
     port = who_server(gateway.server, gateway.server4)
     # The server is on this machine too: the filter keeps other traffic out, the namespace tells the sockets apart.
-    process = record(gateway.host, trace, *where, "--filter", f"port {port}", sources="ebpf,tproxy")
+    process = record(
+        gateway.host, trace, *where, "--filter", f"port {port}", "--protocols", "tcp", sources="ebpf,tproxy"
+    )
     answers = [fetch(who, gateway.server4, port) for _ in range(4)]
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 0
