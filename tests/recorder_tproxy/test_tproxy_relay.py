@@ -449,6 +449,7 @@ def test_nothing_is_left_of_a_session(proxied: Callable[..., Proxied]) -> None:
     import gc
 
     proxy = proxied(echo)
+    gc.collect()
     gc.disable()
     try:
         for _ in range(20):

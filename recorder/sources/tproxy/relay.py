@@ -25,6 +25,7 @@ from time import monotonic_ns
 
 from recorder.sources.tproxy import wire
 from recorder.sources.tproxy.journal import Journal
+from recorder.sources.tproxy.pipes import PIPE_SIZE, Pipes
 from recorder.sources.tproxy.session import End, Session
 
 IN, PRI, OUT, ERR, HUP, RDHUP = 0x001, 0x002, 0x004, 0x008, 0x010, 0x2000
@@ -37,7 +38,6 @@ SERVER = wire.SERVER
 SIZE = 65536  # of one read
 RUNS_BEFORE_SPLICE = 2
 TURNS = 16  # reads of one end before others have their turn
-PIPE_SIZE = 1 << 20
 ACCEPTS = 32  # per turn
 RESET_PATIENCE = 2_000_000_000  # ns: a reset waits so long for the bytes before it
 
@@ -48,7 +48,6 @@ STREAM = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
 LINGER_NONE = struct.pack("ii", 1, 0)
 TIMEOUTS = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN}
 IN_PROGRESS = (0, errno.EINPROGRESS)
-F_SETPIPE_SZ = 1031
 
 
 @dataclass(frozen=True)
@@ -84,8 +83,7 @@ class Relay:
         self._again: list[End] = []  # had their turn, but not all was moved
         self._resetting: dict[End, None] = {}
         self._dying: dict[End, int] = {}  # reset, but there is more to read; until when
-        self._pipes: list[tuple[int, int]] = []
-        self._pipes_left = options.pipe_limit
+        self._pipes = Pipes(options.pipe_limit)
 
     # -- the loop
 
@@ -312,7 +310,7 @@ class Relay:
                 sink.writable = False
                 return
             source.held = b""
-            if source.runs >= RUNS_BEFORE_SPLICE and source.sniffed is None and self._take_pipe(source, sink):
+            if source.runs >= RUNS_BEFORE_SPLICE and source.sniffed is None and self._pipes.lend(source, sink):
                 self._splice(source, sink)
                 return
             turns -= 1
@@ -340,25 +338,6 @@ class Relay:
         sink.fin_sent = True
 
     # -- splice
-
-    def _take_pipe(self, source: End, sink: End) -> bool:
-        if self._pipes:
-            source.pipe = self._pipes.pop()
-        elif self._pipes_left:
-            try:
-                source.pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-            except OSError:
-                return False
-            self._pipes_left -= 1
-            with contextlib.suppress(OSError):
-                fcntl.fcntl(source.pipe[1], F_SETPIPE_SZ, PIPE_SIZE)
-        else:
-            return False
-        source.steady = False
-        # splice(2) looks at the descriptor's own flag, not at SPLICE_F_NONBLOCK alone.
-        os.set_blocking(source.sock.fileno(), False)
-        os.set_blocking(sink.sock.fileno(), False)
-        return True
 
     def _splice(self, source: End, sink: End) -> None:
         assert source.pipe is not None
@@ -400,19 +379,6 @@ class Relay:
                 return
         if source.ended and not sink.fin_sent:
             self._finish(source, sink)
-
-    def _give_back_pipe(self, end: End) -> None:
-        """Back to plain reads: for a session that has become quiet, or has ended."""
-        if end.pipe is None:
-            return
-        if end.piped:  # what is left in it must not reach another session
-            os.close(end.pipe[0])
-            os.close(end.pipe[1])
-            self._pipes_left += 1
-        else:
-            self._pipes.append(end.pipe)
-        end.pipe, end.piped, end.runs = None, 0, 0
-        end.steady = not end.urgent
 
     # -- death
 
@@ -491,7 +457,7 @@ class Relay:
         self._closing.append(session)
         for end in (session.client, session.server):
             if end.pipe is not None:
-                self._give_back_pipe(end)
+                self._pipes.give_back(end)
             end.steady = False
             del self.ends[end.sock.fileno()]
 
@@ -501,7 +467,7 @@ class Relay:
             return
         for end in (session.client, session.server):
             if end.pipe is not None and not end.piped and end.received == end.reported:
-                self._give_back_pipe(end)
+                self._pipes.give_back(end)
         session.write(self.journal, wire.ACTIVE, now)
 
     def end_all(self) -> None:
