@@ -2,7 +2,7 @@
 
 plan.py checks.py rehearsal.py   what would be put in place; whether it can be; tried where nobody sees it
 guard.py nftables.py             the process that owns the rules, and takes them away when anything goes wrong
-worker.py relay.py session.py dial.py pipes.py   the proxy: one process a core, one epoll loop, no work that is not needed
+worker.py relay.py session.py dial.py pipes.py   the proxy: a process a core, one epoll loop in each
 tls.py http.py                   what the first bytes of a session tell
 wire.py journal.py rows.py       a worker's records -> the flows table
 recorder_source.py               the life cycle
