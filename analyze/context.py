@@ -34,7 +34,7 @@ def of(scan: Scan) -> Context:
         lost = [file.footer.text("events_lost") for opened in scan.files.values() for file in opened]
         found.lost = sum(int(text) for text in lost if text.isdigit())
     found.since, found.until = _recorded(scan)
-    found.notes = [*scan.notes, *_overlaps(scan)]
+    found.notes = [*scan.notes, *_unfinished(scan), *_overlaps(scan)]
     found.skipped = [str(skipped) for skipped in scan.skipped]
     return found
 
@@ -92,6 +92,18 @@ def _recorded(scan: Scan) -> tuple[int | None, int | None]:
     if not starts or not ends:
         return since, until
     return max(min(starts), since or 0), min(max(ends), until or max(ends))
+
+
+def _unfinished(scan: Scan) -> list[str]:
+    """Captures whose newest rows come from what is not yet a finished file."""
+    captures = {one.file.folder: one for spools in scan.spools.values() for one in spools}
+    return [
+        f"capture {folder.name} is still recording: its last second may be missing"
+        if one.running
+        else f"capture {folder.name} was killed, its last second may be missing: finish it with "
+        f"netrec repair {one.trace}"
+        for folder, one in sorted(captures.items())
+    ]
 
 
 def _overlaps(scan: Scan) -> list[str]:

@@ -31,23 +31,47 @@ width as (
     ]::BIGINT[]) as candidate
   )
 ),
-binned as (
+summed as (
   select
-    bin,
+    bin_number,
     sum(client_bytes) as client_bytes,
     sum(server_bytes) as server_bytes,
-    sum(packets) as packets,
+    sum(client_packets) as client_packets,
+    sum(server_packets) as server_packets,
     sum(flows) as flows,
-    sum(retransmits) as retransmits
-  from flow_binned((select width from width))
-  group by bin
+    sum(client_retransmits) as client_retransmits,
+    sum(server_retransmits) as server_retransmits
+  from flow_whole((select width from width))
+  group by bin_number
+  union all
+  select
+    bin_number,
+    sum(client_bytes) as client_bytes,
+    sum(server_bytes) as server_bytes,
+    sum(client_packets) as client_packets,
+    sum(server_packets) as server_packets,
+    sum(flows) as flows,
+    sum(client_retransmits) as client_retransmits,
+    sum(server_retransmits) as server_retransmits
+  from flow_spread((select width from width))
+  group by bin_number
+),
+binned as (
+  select
+    bin_number,
+    sum(client_bytes) as client_bytes,
+    sum(server_bytes) as server_bytes,
+    coalesce(sum(client_packets), 0) + coalesce(sum(server_packets), 0) as packets,
+    sum(flows) as flows,
+    coalesce(sum(client_retransmits), 0) + coalesce(sum(server_retransmits), 0) as retransmits
+  from summed
+  group by bin_number
 ),
 every_bin as (
-  select make_timestamptz(unnest(range(low // width * width, high + 1, width))) as bin
-  from span, width
+  select unnest(range(low // width, high // width + 1)) as bin_number from span, width
 )
 select
-  every_bin.bin as time,
+  make_timestamptz(bin_number * (select width from width)) as time,
   (coalesce(client_bytes, 0) + coalesce(server_bytes, 0))::BIGINT as bytes,
   coalesce(client_bytes, 0)::BIGINT as client_bytes,
   coalesce(server_bytes, 0)::BIGINT as server_bytes,
@@ -55,5 +79,5 @@ select
   coalesce(packets, 0)::BIGINT as packets,
   coalesce(flows, 0)::BIGINT as flows,
   coalesce(retransmits, 0)::BIGINT as retransmits
-from every_bin left join binned using (bin)
+from every_bin left join binned using (bin_number)
 order by time;

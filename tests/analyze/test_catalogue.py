@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -241,6 +242,11 @@ def test_a_running_capture_is_read_from_its_spool(netrec: Run, trace: Path) -> N
         "sql", "select process_name from flow where process_name like 'live%' order by 1", trace, "--format", "csv"
     )
     assert answer.out.startswith("process_name\nlive-0\nlive-1\n"), answer
+    assert "was killed, its last second may be missing: finish it with netrec repair" in answer.err
+    with (folder / layout.LOCK_FILE).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        table = netrec("analyze", "top-talkers", trace)
+    assert "capture web-1-20261122T200100Zcccccc is still recording: its last second may be missing" in table.out
     last = netrec("analyze", "summary", trace, "--last", "1500ms", "--format", "ndjson")
     assert last.code == 0
     assert "left over" in netrec("inspect", trace).out
