@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from recorder.sources.ebpf import protocols
 from recorder.sources.ebpf.owners import cgroup2_mount
 from tests.support.datagrams import Echo, ask
 from tests.support.ebpf import Recording
@@ -24,7 +23,7 @@ COUNTS = ("client_bytes", "server_bytes", "client_packets", "server_packets")
 
 
 def recording_of(**settings: Any) -> Recording:
-    return Recording(**{"protocols": protocols.DEFAULT} | settings)
+    return Recording(**{"protocols": ("tcp", "udp", "icmp")} | settings)
 
 
 def totals(rows: list[dict[str, Any]]) -> tuple[int, ...]:

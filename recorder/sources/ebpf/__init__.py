@@ -79,7 +79,7 @@ def create(context: CaptureContext) -> Source:
 
 SOURCE = SourceSpecification(
     name="ebpf",
-    summary="TCP, UDP and ICMP of every socket of this host, from the kernel, without touching traffic",
+    summary="every socket of this host (TCP; UDP and ICMP on request), from the kernel, without touching traffic",
     tables=("flows", "events"),
     can_run=can_run,
     create=create,

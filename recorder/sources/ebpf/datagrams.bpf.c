@@ -44,7 +44,7 @@ static inline struct datagram_flow *find_datagrams(struct datagram_key *key, u64
 static inline u64 number_of(void *socket)
 {
     u64 pointer = (u64)socket, number = 0;
-    bpf_probe_read_kernel(&number, sizeof(number), &pointer);
+    read_kernel(&number, sizeof(number), &pointer);
     return number;
 }
 
@@ -158,7 +158,7 @@ static inline int datagram(struct __sk_buff *skb, u8 sent)
     if (!socket || !generation)
         return 1;
     u64 common[OFFSET_sock_common_skc_net / 8 + 1];
-    if (bpf_probe_read_kernel(common, sizeof(common), socket))
+    if (read_kernel(common, sizeof(common), socket))
         return 1;
     key.net = common[OFFSET_sock_common_skc_net / 8];
     if (protocol == 17 || protocol == 132) {

@@ -128,7 +128,7 @@ static inline int key_of_packet(u64 skb, struct event_key *key)
     READ(network, skb, OFFSET_sk_buff_network_header);
     u64 at = head + network;
     if (protocol == 0x0008) {                                  /* ETH_P_IP, in network order */
-        if (bpf_probe_read_kernel(header, 20, (void *)at) || header[0] >> 4 != 4)
+        if (read_kernel(header, 20, (void *)at) || header[0] >> 4 != 4)
             return 0;
         key->remote = ipv4_address(AT(u32, header, 12));
         key->local = ipv4_address(AT(u32, header, 16));
@@ -137,7 +137,7 @@ static inline int key_of_packet(u64 skb, struct event_key *key)
         if (AT(u16, header, 6) & 0xff1f)                       /* not the first fragment: no ports */
             at = 0;
     } else if (protocol == 0xdd86) {                           /* ETH_P_IPV6 */
-        if (bpf_probe_read_kernel(header, 40, (void *)at) || header[0] >> 4 != 6)
+        if (read_kernel(header, 40, (void *)at) || header[0] >> 4 != 6)
             return 0;
         key->remote.high = AT(u64, header, 8);
         key->remote.low = AT(u64, header, 16);

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 NAMES = ("tcp", "udp", "icmp", "other")
-DEFAULT = ("tcp", "udp", "icmp")
+# What needs no work per packet; the others are asked for.
+DEFAULT = ("tcp",)
 
 
 def parse(name: str) -> str:
