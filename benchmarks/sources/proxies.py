@@ -52,6 +52,7 @@ def _compare(
     cpu: dict[str, list[float]] = {name: [] for name in ways}
     latency: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     errors = dict.fromkeys(ways, 0)
+    passed = dict.fromkeys(ways, 0)
 
     def one(gateway: Gateway) -> float:
         if gateway.name != "ebpf":
@@ -69,6 +70,7 @@ def _compare(
         cpu[gateway.name].append(found["cpu"] / max(found["requests"], 1) * 1e6)
         latency[gateway.name].append((found["p50"], found["p99"]))
         errors[gateway.name] += int(found["errors"])
+        passed[gateway.name] += int(found["passed"])
         return found["per_second"]
 
     results = in_turns({name: lambda gateway=gateway: one(gateway) for name, gateway in ways.items()}, rounds)  # type: ignore[misc]
@@ -87,6 +89,8 @@ def _compare(
                 *waits,
             ]
         )
+        if passed[name]:
+            report.notes.append(f"{workload}: {name}: {passed[name]} sessions passed by the proxy: its figure is void")
         if errors[name]:
             report.notes.append(f"{workload}: {name}: {errors[name]} errors")
     netrec = median(ratios(results, "netrec", "haproxy"))

@@ -30,7 +30,7 @@ from recorder.sources.tproxy.nftables import Nftables, NftablesError
 from recorder.sources.tproxy.plan import TABLE, Plan, from_json, run_ip
 
 TICK = 0.05
-SILENT_TICKS = 10
+SILENT_TICKS = 15
 HUNG_TICKS = 80
 # So long the kernel may still say goodbye to the peers of sockets that were closed for a dead worker.
 FAREWELL = 0.15
