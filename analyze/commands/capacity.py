@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from analyze.extras import need_statistics
 from analyze.options import Session, common_options
 from netrec.errors import UsageError
 from netrec.text import parse_duration
@@ -52,6 +53,7 @@ def command(
     netrec analyze capacity trace
     netrec analyze capacity trace --at-risk-within 30d --growth +30% --lose 1
     """
+    need_statistics()
     from analyze import answer
     from analyze.capacity import document, gauges, traffic
     from analyze.statistics.outlook import look, order

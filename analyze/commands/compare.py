@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from analyze.extras import need_statistics
 from analyze.options import Session, common_options
 from netrec.errors import UsageError
 
@@ -60,6 +61,7 @@ def command(
     netrec analyze compare trace --baseline 2026-11-20T10:00/11:00 --candidate 12:00/13:00
     netrec analyze compare before after --fail-on connect_p95 --delta connect_p95=20% --junit report.xml
     """
+    need_statistics()
     from analyze import answer
     from analyze.compare import document, explain, measure, windows
     from analyze.statistics.assessment import Window, assess

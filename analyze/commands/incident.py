@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from analyze.extras import need_statistics
 from analyze.options import Session, common_options
 from netrec.errors import UsageError
 
@@ -26,6 +27,7 @@ def command(session: Session, at: str | None, window: str | None, baseline: str 
     netrec analyze incident trace --at 14:03
     netrec analyze incident trace --window 14:03/14:10 --baseline 13:00/13:30 --bundle evidence.zip
     """
+    need_statistics()
     from analyze import answer
     from analyze.frames import recorded
     from analyze.incident import bundle as evidence

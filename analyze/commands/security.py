@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from analyze.extras import need_statistics
 from analyze.options import Session, common_options
 from netrec.errors import UsageError
 from netrec.text import parse_duration
@@ -29,6 +30,7 @@ def command(session: Session, recent: str | None, beacon_score: float) -> int:
     Each finding says what was seen, how often, and how common it is; what it means is for you to judge. Exit code
     0: no finding, 1: findings.
     """
+    need_statistics()
     import polars as pl
 
     from analyze import answer
