@@ -27,15 +27,20 @@ width as (
   select bin_width($bin, low, high) as width from span
 ),
 changes as (
-  select low as moment, flows as change, flows as opened, 0 as closed from lives
+  select
+    low as moment, flows as change, flows as opened, 0 as closed, case when low = high then flows else 0 end as instant
+  from lives
   union all
-  select high as moment, -flows as change, 0 as opened, case when open then 0 else flows end as closed from lives
+  select high as moment, -flows as change, 0 as opened, case when open then 0 else flows end as closed,
+    0 as instant
+  from lives
   union all
-  select unnest(range(low // width * width, high + 1, width)) as moment, 0 as change, 0 as opened, 0 as closed
+  select unnest(range(low // width * width, high + 1, width)) as moment, 0 as change, 0 as opened, 0 as closed,
+    0 as instant
   from span, width
 ),
 moments as (
-  select moment, sum(change) as change, sum(opened) as opened, sum(closed) as closed, sum(greatest(change, 0)) as up
+  select moment, sum(change) as change, sum(opened) as opened, sum(closed) as closed, sum(instant) as instant
   from changes
   group by all
 ),
@@ -48,8 +53,8 @@ running as (
 binned as (
   select
     moment // (select width from width) as bin,
-    -- What opens and closes at the same microsecond was open then.
-    max(after - change + up) as peak,
+    -- What opens and closes at the same microsecond was open then; what ends at a moment is not open at it.
+    max(after + instant) as peak,
     sum(after * (coalesce(until, moment) - moment)) as area,
     max(coalesce(until, moment)) - min(moment) as length,
     sum(opened) as opened,

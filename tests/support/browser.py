@@ -1,9 +1,9 @@
 """A headless Chromium of its own, by the WebDriver protocol: enough to open a file, click, type, ask and photograph.
 
-    with Browser(folder) as browser:
-        browser.open(path)
-        browser.run("return document.title")
-        browser.console()                          # what the console has said: (level, message)
+with Browser(folder) as browser:
+    browser.open(path)
+    browser.run("return document.title")
+    browser.console()                          # what the console has said: (level, message)
 """
 
 from __future__ import annotations
