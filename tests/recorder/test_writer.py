@@ -92,3 +92,22 @@ def test_the_same_seed_gives_the_same_flows() -> None:
     one, two = (list(flow_batches(1000, seed=5, start=START, duration=10)) for _ in range(2))
     assert one == two
     assert one != list(flow_batches(1000, seed=6, start=START, duration=10))
+
+
+def test_a_flipped_bit_of_a_page_is_found(tmp_path: Path) -> None:
+    path = write_history(tmp_path, 2000, start=START, duration=60)[0].path
+    whole = path.read_bytes()
+    group = pq.read_metadata(path).row_group(0)
+    for name in ("start_time", "flow_id", "client_address", "client_bytes"):
+        chunk = group.column(group_names(group).index(name))
+        start = chunk.dictionary_page_offset or chunk.data_page_offset
+        for back in (1, 7, 20):
+            damaged = bytearray(whole)
+            damaged[start + chunk.total_compressed_size - back] ^= 1  # the last bytes of a chunk are a page's
+            path.write_bytes(damaged)
+            with pytest.raises(OSError, match="CRC"):
+                pq.ParquetFile(path, page_checksum_verification=True).read(columns=[name])
+
+
+def group_names(group: pq.RowGroupMetaData) -> list[str]:
+    return [group.column(index).path_in_schema for index in range(group.num_columns)]
