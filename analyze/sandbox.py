@@ -34,6 +34,8 @@ def connect(folders: list[Path]) -> duckdb.DuckDBPyConnection:
         "timezone = 'UTC'",
         f"allowed_directories = [{allowed}]",
         "parquet_metadata_cache = true",
+        "enable_progress_bar = true",  # analyze.progress asks for it
+        "enable_progress_bar_print = false",
         "enable_external_access = false",
         "lock_configuration = true",
     ):

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
-from analyze import damage, engine, files, messages, sandbox, shared, spool
+from analyze import damage, engine, files, messages, progress, sandbox, shared, spool
 from analyze.engine import duckdb
 from analyze.filters import Filter
 from analyze.moments import moment
@@ -116,7 +116,8 @@ class Scan:
         self.shared.provide(statement, self)
         while True:
             try:
-                return self.connection.execute(statement, dict(parameters or {}))
+                with progress.shown(self.connection):
+                    return self.connection.execute(statement, dict(parameters or {}))
             except duckdb.Error as problem:
                 if not self._drop_damaged(problem):
                     raise messages.explain(problem, self) from None
