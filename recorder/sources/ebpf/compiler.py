@@ -89,7 +89,7 @@ class Build:
         with theirs:
             self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "recorder.sources.ebpf.compiler", str(theirs.fileno())],
+                [sys.executable, "-S", "-m", "recorder.sources.ebpf.compiler", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
