@@ -14,10 +14,10 @@ from multiprocessing.synchronize import Event
 import numpy as np
 
 from benchmarks.harness import Options, Report, Target
-from recorder.sources.ebpf import syscalls
-from recorder.sources.ebpf.compiler import RAW_TRACEPOINT, Build, Request
+from recorder.bpf import syscalls
+from recorder.bpf.compiler import RAW_TRACEPOINT, Build, Request
+from recorder.bpf.ring import RingBuffer
 from recorder.sources.ebpf.records import FLOW
-from recorder.sources.ebpf.ring import RingBuffer
 
 RATE, SECONDS, BURST = 2_000_000, 2.0, 20
 RING = 64 << 20

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from netrec.errors import CannotRecordError
-from recorder.sources.ebpf import compiler, programs
-from recorder.sources.ebpf.btf import Btf
+from recorder.bpf import compiler
+from recorder.bpf.btf import Btf
+from recorder.sources.ebpf import programs
 from recorder.sources.ebpf.records import FLOW
 from tests.support.namespaces import wait_until
 
@@ -138,7 +139,7 @@ def test_a_user_who_is_not_root_is_told_so(tmp_path: Path) -> None:
 def test_the_compilers_process_dies_with_its_parent() -> None:
     script = (
         "import os, sys, time\n"
-        "from recorder.sources.ebpf import compiler\n"
+        "from recorder.bpf import compiler\n"
         "build = compiler.Build(compiler.Request('#warning x', {}, {}))\n"
         "print(build._child.pid, flush=True)\n"
         "os.kill(os.getpid(), 9)\n"

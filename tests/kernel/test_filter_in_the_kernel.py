@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from netrec.filter import parse
 from netrec.filter.bpf import MAXIMUM_TERMS, STRUCT, CompiledFilter, compile_filter
 from netrec.filter.evaluate import evaluate
-from recorder.sources.ebpf import syscalls
-from recorder.sources.ebpf.compiler import CGROUP_INGRESS, Build, Loaded, Request
+from recorder.bpf import syscalls
+from recorder.bpf.compiler import CGROUP_INGRESS, Build, Loaded, Request
 from tests.filter.test_filter_bpf import as_struct
 from tests.support.filter_flows import IPV4, IPV6, filters, flow, flows
 

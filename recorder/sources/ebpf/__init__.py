@@ -3,10 +3,8 @@
 TCP costs no work per packet; UDP and ICMP are counted per packet in the kernel.
 
 programs.py         what is compiled and attached: common.bpf.h and, of tcp.bpf.c, datagrams.bpf.c and events.bpf.c,
-                    those asked for; compiler.py builds them in a child process with stub headers (headers.py) and
-                    offsets from BTF (btf.py); bcc_loader.py finds the distribution's bcc
-syscalls.py         attaching, iterating, emptying maps: bpf(2)
-ring.py records.py  the ring buffer of TCP's records, read in bulk as arrays
+                    those asked for; recorder/bpf compiles, attaches and reads them
+records.py          the records of TCP's ring buffer
 live.py             TCP: cumulative counters -> deltas
 datagrams.py        UDP and ICMP: turns of the kernel's maps -> flows (datagram_table.py, datagram_records.py)
 events.py           the events table (event_records.py, event_rows.py; listen_drops.py: what only counters tell)
@@ -38,9 +36,9 @@ def _capabilities() -> int:
 
 def can_run(settings: Mapping[str, Any]) -> Readiness:
     """Whether this process may load eBPF programs on this kernel; never raises."""
-    from recorder.sources.ebpf.bcc_loader import FIX, bcc_folder
-    from recorder.sources.ebpf.btf import FIX as BTF_FIX
-    from recorder.sources.ebpf.btf import VMLINUX
+    from recorder.bpf.bcc_loader import FIX, bcc_folder
+    from recorder.bpf.btf import FIX as BTF_FIX
+    from recorder.bpf.btf import VMLINUX
 
     have = _capabilities()
     if not have >> _CAP_SYS_ADMIN & 1 and not (have >> _CAP_BPF & 1 and have >> _CAP_PERFMON & 1):
@@ -65,7 +63,7 @@ def create(context: CaptureContext) -> Source:
 
     Raises `CannotRecordError` when this process may not load eBPF programs.
     """
-    from recorder.sources.ebpf.compiler import Build
+    from recorder.bpf.compiler import Build
     from recorder.sources.ebpf.programs import request
 
     readiness = can_run(context.settings)

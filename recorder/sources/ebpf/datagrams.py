@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 
 from netrec.errors import CannotRecordError
+from recorder.bpf import syscalls
+from recorder.bpf.compiler import Loaded, attach_type
 from recorder.sources.ebpf import datagram_records as d
 from recorder.sources.ebpf import records as r
-from recorder.sources.ebpf import syscalls
-from recorder.sources.ebpf.compiler import Loaded, attach_type
 from recorder.sources.ebpf.datagram_table import DatagramTable
 from recorder.sources.ebpf.owners import cgroup2_mount
 from recorder.sources.ebpf.programs import DATAGRAMS

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from netrec.trace.columns import numbers, text
+from recorder.bpf import syscalls
+from recorder.bpf.compiler import Loaded
 from recorder.sources.ebpf import event_records as e
 from recorder.sources.ebpf import records as r
-from recorder.sources.ebpf import syscalls
-from recorder.sources.ebpf.compiler import Loaded
 from recorder.sources.ebpf.event_rows import event_rows
 from recorder.sources.ebpf.listen_drops import ListenDrops
 from recorder.sources.ebpf.live import LiveFlows

@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 
 from netrec.trace.columns import text
+from recorder.bpf.namespaces import each_namespace, network_namespaces
 from recorder.sources.ebpf import records as r
 from recorder.sources.ebpf.event_rows import event_rows
-from recorder.sources.ebpf.namespaces import each_namespace, network_namespaces
 from recorder.sources.ebpf.rows import RowMaker
 
 NETSTAT = Path("/proc/thread-self/net/netstat")

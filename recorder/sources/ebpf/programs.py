@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recorder.sources.ebpf import protocols
-from recorder.sources.ebpf.compiler import (
+from recorder.bpf.compiler import (
     CGROUP_EGRESS,
     CGROUP_INGRESS,
     ITERATOR,
@@ -21,6 +20,7 @@ from recorder.sources.ebpf.compiler import (
     SOCKET_RELEASE,
     Request,
 )
+from recorder.sources.ebpf import protocols
 
 FOLDER = Path(__file__).parent
 COMMON = "common.bpf.h"

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recorder.bpf import syscalls
+from recorder.bpf.clock import UtcClock
+from recorder.bpf.compiler import Build, Loaded
+from recorder.bpf.namespaces import each_namespace
+from recorder.bpf.ring import RingBuffer
 from recorder.source import CaptureContext, SourceHealth
-from recorder.sources.ebpf import protocols, syscalls
+from recorder.sources.ebpf import protocols
 from recorder.sources.ebpf import records as r
-from recorder.sources.ebpf.clock import UtcClock
-from recorder.sources.ebpf.compiler import Build, Loaded
-from recorder.sources.ebpf.namespaces import each_namespace
 from recorder.sources.ebpf.programs import (
     DATAGRAMS,
     EVENTS,
@@ -26,7 +28,6 @@ from recorder.sources.ebpf.programs import (
     max_flows,
     ring_bytes,
 )
-from recorder.sources.ebpf.ring import RingBuffer
 
 if TYPE_CHECKING:
     from recorder.sources.ebpf.datagrams import DatagramSource

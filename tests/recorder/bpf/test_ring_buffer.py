@@ -10,7 +10,7 @@ import struct
 import numpy as np
 import pytest
 
-from recorder.sources.ebpf.ring import RingBuffer
+from recorder.bpf.ring import RingBuffer
 
 RECORD = np.dtype([("number", "u8"), ("text", "S13"), ("small", "u2")], align=True)
 STRIDE = 8 + (RECORD.itemsize + 7) // 8 * 8

@@ -2,7 +2,7 @@
 
 LLVM leaves about 170 MB resident in the process that compiled; the child takes that with it when it exits. The
 programs and maps live as long as a descriptor is open: once the recorder is gone, however it went, so are they.
-The child (`python -m recorder.sources.ebpf.compiler`) reads a request as JSON from its socket, and answers with
+The child (`python -m recorder.bpf.compiler`) reads a request as JSON from its socket, and answers with
 JSON and the descriptors (SCM_RIGHTS). It dies with its parent (PR_SET_PDEATHSIG).
 """
 
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from netrec.errors import CannotRecordError, NetrecError
 
 if TYPE_CHECKING:
-    from recorder.sources.ebpf.btf import Btf
+    from recorder.bpf.btf import Btf
 
 RAW_TRACEPOINT = "raw_tracepoint"
 ITERATOR = "iterator"
@@ -89,7 +89,7 @@ class Build:
         with theirs:
             self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
             self._child = subprocess.Popen(
-                [sys.executable, "-S", "-m", "recorder.sources.ebpf.compiler", str(theirs.fileno())],
+                [sys.executable, "-S", "-m", "recorder.bpf.compiler", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -145,7 +145,7 @@ class Build:
 
 def _python_path() -> str:
     """The folders that netrec and recorder are imported from, for the child."""
-    own = str(Path(__file__).resolve().parents[3])
+    own = str(Path(__file__).resolve().parents[2])
     given = os.environ.get("PYTHONPATH")
     return f"{own}{os.pathsep}{given}" if given else own
 
@@ -162,9 +162,9 @@ def _defines(btf: Btf, text: str, given: dict[str, int]) -> dict[str, int]:
 
 def _compile(request: Request) -> tuple[list[int], dict[str, dict[int, str]]]:
     """Descriptors of the functions and maps, and the enumerations."""
-    from recorder.sources.ebpf.bcc_loader import load_bcc
-    from recorder.sources.ebpf.btf import Btf
-    from recorder.sources.ebpf.headers import write_stub_headers
+    from recorder.bpf.bcc_loader import load_bcc
+    from recorder.bpf.btf import Btf
+    from recorder.bpf.headers import write_stub_headers
 
     with tempfile.TemporaryDirectory(prefix="netrec-") as folder:
         write_stub_headers(Path(folder))
