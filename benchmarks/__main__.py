@@ -1,4 +1,4 @@
-"""Runs the benchmarks: `python -m benchmarks [NAME ...] [--json] [--write FILE] [--quick] [--list]`."""
+"""Runs the benchmarks: `python -m benchmarks [NAME ...] [--json] [--write FILE] [--quick] [--large] [--list]`."""
 
 from __future__ import annotations
 
@@ -95,6 +95,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     parser.add_argument("--write", type=Path, metavar="FILE", help="also write the results as a page")
     parser.add_argument("--quick", action="store_true", help="tiny workloads, to see that everything works")
+    parser.add_argument("--large", action="store_true", help="also the workloads that need gigabytes of disk")
     arguments = parser.parse_args()
     known = discover()
     if arguments.list:
@@ -106,7 +107,7 @@ def main() -> int:
         parser.error(f"no benchmark {', '.join(unknown)}: they are {', '.join(known)}")
     reports: dict[str, tuple[ModuleType, Report]] = {}
     for name in arguments.names or known:
-        report = run_one(name, known[name].run, Options(quick=arguments.quick))
+        report = run_one(name, known[name].run, Options(arguments.quick, arguments.large))
         reports[name] = (known[name], report)
         if not arguments.json:
             print(f"\n{summary(known[name])}\n\n{as_text(report)}\n", flush=True)

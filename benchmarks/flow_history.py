@@ -17,8 +17,7 @@ import pyarrow.parquet as pq
 
 from benchmarks import ipfix
 from benchmarks.harness import CACHE, PeerMissing
-from netrec.trace import fields, tables
-from recorder import writer
+from netrec.trace import fields, tables, writer
 from recorder.sources.synthetic import flows
 from recorder.sources.synthetic import history as history_writer
 
@@ -46,7 +45,7 @@ class History:
 def history(count: int) -> History:
     """The flows, from the cache or made now; without nfcapd there is no nfdump file, and the note says so."""
     kept = CACHE / f"history-{count}"
-    folder = kept / _digest()
+    folder = kept / digest()
     stamp = folder / "complete.json"
     if not stamp.exists():
         shutil.rmtree(kept, ignore_errors=True)
@@ -58,7 +57,7 @@ def history(count: int) -> History:
     return History(count, folder / "trace", folder / "plain", nfdump, found["note"])
 
 
-def _digest() -> str:
+def digest() -> str:
     """Of the code that decides what is in the files: when it changes, they are made anew."""
     modules = (flows, history_writer, writer, tables, fields, ipfix)
     return hashlib.sha256(b"".join(Path(module.__file__ or "").read_bytes() for module in modules)).hexdigest()[:12]

@@ -29,9 +29,13 @@ class PeerMissing(Exception):
 
 @dataclass(frozen=True)
 class Options:
-    """How much to run: `quick` shrinks every workload to see that it works; its figures mean nothing."""
+    """How much to run: `quick` shrinks every workload to see that it works; its figures mean nothing.
+
+    `large` adds the workloads that need gigabytes of disk.
+    """
 
     quick: bool = False
+    large: bool = False
 
     def size(self, full: int, quick: int) -> int:
         return quick if self.quick else full

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 
 from netrec.errors import NetrecError, TraceError
 from netrec.trace import layout, metadata
+from netrec.trace.writer import FileWriter, Finished, hour_of, time_of
 from recorder import spool
 from recorder.rotate import ClosedSpool
-from recorder.writer import FileWriter, Finished, hour_of, time_of
 
 # The thread that converts gives way to everything else on the host, the recording included.
 BACKGROUND_NICENESS = 10

@@ -12,10 +12,10 @@ import pyarrow as pa
 from netrec.errors import NetrecError
 from netrec.text import format_size
 from netrec.trace import layout
+from netrec.trace.writer import PARTIAL_SUFFIX
 from recorder.convert import convert
 from recorder.rotate import ClosedSpool, iso
 from recorder.spool import RESERVE_FILE, SpoolFolder
-from recorder.writer import PARTIAL_SUFFIX
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from netrec.errors import TraceError
 from netrec.trace import layout, metadata
+from netrec.trace.storage import create_file, make_folder
 
 RESERVE_FILE = "reserve"
 # Health rows, footers and their pages fit into this several times over.
@@ -33,37 +34,6 @@ _LARGEST_SCHEMA = 256 * 1024
 _LOST = b"events_lost"
 _OPENED = b"netrec.opened"
 _END = b"\xff\xff\xff\xff\x00\x00\x00\x00"  # the end marker of an IPC stream
-
-
-def make_folder(path: Path) -> None:
-    """Create a folder and its missing parents with the trace's mode, whatever the umask, and make that durable."""
-    missing = []
-    while not path.exists():
-        missing.append(path)
-        path = path.parent
-    for folder in reversed(missing):
-        try:
-            folder.mkdir()
-        except FileExistsError:  # another recorder was faster
-            continue
-        folder.chmod(layout.FOLDER_MODE)
-        sync(folder.parent)
-
-
-def sync(path: Path) -> None:
-    """fsync a file or folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def create_file(path: Path) -> int:
-    """A new file with the trace's mode, whatever the umask, open for writing; raises `FileExistsError`."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, layout.FILE_MODE)
-    os.fchmod(descriptor, layout.FILE_MODE)
-    return descriptor
 
 
 class SpoolFolder:

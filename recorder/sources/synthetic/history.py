@@ -12,9 +12,9 @@ import pyarrow as pa
 
 import netrec
 from netrec.trace import layout, metadata, tables
+from netrec.trace.writer import FileWriter, Finished, hour_of
 from recorder.sources.synthetic.flows import EPOCH, flow_batches
 from recorder.spool import SpoolFolder
-from recorder.writer import FileWriter, Finished, hour_of
 
 # Long histories are read more often than the recorder's own files, and nobody waits for memory here.
 ROWS_PER_GROUP = 122_880

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from netrec.trace import layout, metadata, tables
-from recorder.spool import create_file, make_folder, sync
+from netrec.trace.storage import create_file, make_folder, sync
 
 # Scans like large row groups, the recorder's memory small ones: one group is held twice (as read, and sorted).
 # Measured: 65,536 rows make files 3% smaller and take 10 MB more.

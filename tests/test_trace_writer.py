@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from netrec.trace import layout, metadata, tables
+from netrec.trace.writer import FileWriter
 from recorder.sources.synthetic.flows import flow_batches
 from recorder.sources.synthetic.history import write_history
-from recorder.writer import FileWriter
 
 START = datetime(2026, 11, 22, 20, tzinfo=UTC)
 CAPTURE = metadata.CaptureMetadata("web-1", "c1", "synthetic")
