@@ -39,9 +39,10 @@ def of(scan: Scan) -> Context:
     return found
 
 
-def lines(context: Context, zone: tzinfo | None, rows: int) -> list[str]:
-    """The lines under a table."""
-    first = [f"{rows:,} rows" if rows != 1 else "1 row"]
+def lines(context: Context, zone: tzinfo | None, rows: int, most: int = 0) -> list[str]:
+    """The lines under a table of so many rows; `most` is how many were asked for with -n (0: all)."""
+    cut = f", as many as -n {most} allows" if most and rows == most else ""
+    first = [f"{rows:,} rows{cut}" if rows != 1 else f"1 row{cut}"]
     if context.since is not None and context.until is not None:
         first.insert(0, show_window(context.since, context.until, zone))
     if context.lost is not None:

@@ -77,6 +77,8 @@ class Result:
         # Of a query of the catalogue: how to draw it, what it answers, and the SQL that did.
         self.chart: Chart | None = None
         self.summary = ""
+        # How many rows were asked for at the most (0: all).
+        self.most = 0
         self.sql = ""
 
     def __len__(self) -> int:

@@ -18,6 +18,8 @@ from netrec.errors import QueryError, UsageError
 from netrec.text import parse_duration
 
 _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\.(keys|label)\}")
+# The statement ends in a limit by $n.
+_CUT = re.compile(r"\blimit\b[^;()]*\$n\b[^;()]*;?\s*\Z", re.IGNORECASE)
 _BOUND = re.compile(r"\$([a-z][a-z0-9_]*)")
 
 
@@ -34,6 +36,8 @@ def run(query: Query, scan: Scan, given: Mapping[str, Any], dimensions: Mapping[
     bound = {name: values[name] for name in set(_BOUND.findall(sql)) if name in values}
     columns = [Column(column.name, column.type, column.unit, column.meaning) for column in query.columns]
     result = scan.query(sql, bound, columns, query.name)
+    if _CUT.search(query.sql):
+        result.most = values.get("n") or 0
     result.chart, result.summary, result.sql = query.chart, query.summary, sql
     return result
 

@@ -25,7 +25,8 @@ from netrec.trace.compat import FIX_UPS
 
 TIME_COLUMN = {"flows": "end_time", "events": "time", "host": "time", "health": "end_time"}
 _START_COLUMN = {"flows": "start_time", "events": "time", "host": "time", "health": "start_time"}
-_RECORDED_BY = {"events": "--events", "host": "--host-gauges"}
+# The options of `netrec record` that fill a table.
+RECORDED_BY = {"events": "--events", "host": "--source ebpf,host"}
 _FEW_FILES = 64
 _CAPTURE = r"regexp_extract(filename, '([^/]+)-[0-9]+\.parquet$', 1)"
 
@@ -70,19 +71,22 @@ class Scan:
         self.window = resolve(since, until, last, self.end, timezone)
 
     def require(self, *tables: str) -> None:
-        """Make the views of these tables; raises `MissingTableError` when no trace has one of them."""
+        """Make the views of these tables; raises `MissingTableError` when no trace has recorded one of them.
+
+        A table that was recorded while nothing happened is there, without rows.
+        """
         for table in tables:
             if table in self.views:
                 continue
             if table not in self.files:
                 self._open(table)
-            if not self.files[table] and not self.spools[table]:
+            if not self.files[table] and not self.spools[table] and not self._recorded(table):
                 raise self._missing(table)
             self._create_view(table)
             self.views.add(table)
 
     def has(self, table: str) -> bool:
-        """Whether some trace has rows of this table (its view exists afterwards)."""
+        """Whether some trace has recorded this table (its view exists afterwards)."""
         try:
             self.require(table)
         except MissingTableError:
@@ -145,6 +149,14 @@ class Scan:
         self.files[table] = good
         finished = {(file.folder, file.name.host, file.name.capture, file.name.sequence) for file in good}
         self.spools[table] = [found for found in spools if found.identity not in finished and found.rows]
+
+    def _recorded(self, table: str) -> bool:
+        """Whether a capture that has no file of this table did record it: what was there all the time says so."""
+        if "health" not in self.files:
+            self._open("health")
+        captures = [file.footer.file.capture for file in self.files["health"]]
+        captures += [one.capture for one in self.spools["health"] if one.capture]
+        return any(table in capture.tables for capture in captures)
 
     def _create_view(self, table: str) -> None:
         branches = [f"select * from empty_{table}"]
@@ -257,7 +269,7 @@ class Scan:
             return MissingTableError(
                 f"none of the trace's {table} files can be read ({skipped[0]})", "see netrec verify"
             )
-        hint = _RECORDED_BY.get(table)
+        hint = RECORDED_BY.get(table)
         in_window = " in this time window" if self.window else ""
         return MissingTableError(
             f"this trace has no {table} table{in_window}", f"record with {hint}" if hint else "see netrec inspect"

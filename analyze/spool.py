@@ -16,6 +16,8 @@ from netrec.trace.layout import LOCK_FILE, SPOOL_FOLDER, SpoolFile
 if TYPE_CHECKING:
     import pyarrow
 
+    from netrec.trace import metadata
+
 
 @dataclass(frozen=True)
 class Spool:
@@ -68,6 +70,19 @@ class Spool:
         table = pa.Table.from_batches(batches).replace_schema_metadata(None)
         plain = pa.schema([_plain(field) for field in table.schema])
         return table.cast(plain).append_column("capture", pa.array([self.file.folder.name] * table.num_rows))
+
+    @cached_property
+    def capture(self) -> metadata.CaptureMetadata | None:
+        """What its capture says of itself; None when that cannot be read."""
+        import pyarrow as pa
+
+        from netrec.trace import metadata
+
+        try:
+            with pa.OSFile(str(self.file.path)) as source, pa.ipc.open_stream(source) as reader:
+                return metadata.decode_capture(reader.schema.metadata)
+        except (pa.ArrowInvalid, OSError, TraceError):
+            return None
 
     @property
     def rows(self) -> int:

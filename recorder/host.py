@@ -7,22 +7,23 @@ import shlex
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import netrec
 from netrec.trace import layout, metadata
+from recorder.source import SourceSpecification
 
 
-def describe(host: str, sources: list[str], settings: Mapping[str, Any]) -> metadata.CaptureMetadata:
-    """The metadata of a capture that starts now on this host."""
+def describe(sources: Sequence[SourceSpecification], settings: Mapping[str, Any]) -> metadata.CaptureMetadata:
+    """The metadata of a capture that starts now on this host, with these settings of `netrec record`."""
     now = datetime.now(UTC)
     return metadata.CaptureMetadata(
-        host=host or socket.gethostname(),
+        host=settings.get("host") or socket.gethostname(),
         capture=layout.new_capture_id(now),
-        source=",".join(sources),
+        source=",".join(source.name for source in sources),
         host_addresses=addresses(),
         boot_id=_line("/proc/sys/kernel/random/boot_id"),
         kernel=platform.release(),
@@ -32,6 +33,7 @@ def describe(host: str, sources: list[str], settings: Mapping[str, Any]) -> meta
         // 1000,
         capture_start=now.isoformat(timespec="microseconds"),
         settings={name: _plain(value) for name, value in settings.items()},
+        tables=sorted({"health", *(table for source in sources for table in source.recorded_tables(settings))}),
         netrec_version=netrec.__version__,
     )
 

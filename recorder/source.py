@@ -113,7 +113,8 @@ class Source(Protocol):
 class SourceSpecification:
     """A source as `netrec record` and `netrec doctor` see it before it runs.
 
-    `tables` are those that it can fill. `can_run` looks at this host (no settings: in general; with settings:
+    `tables` are those that it can fill; `recorded` gives those that it does fill with these settings, where that
+    depends on them. `can_run` looks at this host (no settings: in general; with settings:
     exactly this capture) and never raises. `create` makes the source; it may raise `CannotRecordError`.
     `explain` is for sources that change something on the host: for `--dry-run`, all that they would put in place,
     as text (it may raise as `create` does).
@@ -126,6 +127,11 @@ class SourceSpecification:
     create: Callable[[CaptureContext], Source]
     settings: tuple[Setting, ...] = ()
     explain: Callable[[Mapping[str, Any]], str] | None = None
+    recorded: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
+
+    def recorded_tables(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """The tables that a capture with these settings records, whether or not anything happens."""
+        return self.recorded(settings) if self.recorded else self.tables
 
 
 def discover() -> dict[str, SourceSpecification]:

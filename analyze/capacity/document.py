@@ -73,7 +73,7 @@ def sentence(limited: Sequence[Outlook], asked: Asked, extent: Extent, last: dat
     if not limited:
         return (
             f"{format_duration(extent.seconds)} of traffic, and no limit to hold it against: record with "
-            "--host-gauges, or give the link's speed with --link-speed."
+            "--source ebpf,host, or give the link's speed with --link-speed."
         )
     first = limited[0]
     name, full = f"{first.resource.name} on {first.resource.host}", f"{asked.threshold:.0%} of its limit"

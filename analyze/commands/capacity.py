@@ -46,7 +46,7 @@ def command(
     """Say which resource fills first, when and how sure that is, and what is left after growth or the loss of hosts.
 
     It works from flows alone (bytes, connections, ports, bursts, billing) and tells more with the host table
-    (--host-gauges). Dates need 14 days of history. Exit code 0: nothing is at risk, 1: something is, 3: a lead
+    (--source ebpf,host). Dates need 14 days of history. Exit code 0: nothing is at risk, 1: something is, 3: a lead
     time was asked for and the history cannot say.
 
     \b
@@ -69,7 +69,7 @@ def command(
     resources = gauges.load(scan) if scan.has("host") else []
     if flows is None and not resources:
         raise UsageError("the trace has no flow and no gauge in this time window", "widen it, or see netrec inspect")
-    notes = [] if scan.has("host") else ["this trace has no host table: record with --host-gauges for every limit"]
+    notes = [] if scan.has("host") else ["this trace has no host table: record with --source ebpf,host for every limit"]
     extent = flows.extent if flows else _gauge_extent(scan)
     if flows:
         resources += [*traffic.resources(flows, speed), *traffic.port_use(scan)]

@@ -16,6 +16,7 @@ from analyze.incident.document import Findings
 from analyze.incident.series import Grid
 from analyze.incident.windows import Span, baseline_of, found_windows, window_at
 from analyze.result import microseconds
+from analyze.scan import RECORDED_BY, Scan
 from analyze.statistics.known_patterns import PATTERNS
 from analyze.statistics.patterns import Match, match
 from analyze.statistics.timeline import Movement, movements
@@ -24,7 +25,6 @@ from netrec.errors import UsageError
 
 if TYPE_CHECKING:
     from analyze.options import Session
-    from analyze.scan import Scan
 
 CLOSER_SECONDS = 600.0
 CLOSER_FACTOR = 3
@@ -207,8 +207,7 @@ def _missed(scan: Scan) -> list[str]:
 
 def _missing_tables(scan: Scan) -> list[str]:
     missing = [name for name in ("events", "host") if not scan.has(name)]
-    options = {"events": "--events", "host": "--host-gauges"}
-    return [f"this trace has no {name} table: record with {options[name]} to see more" for name in missing]
+    return [f"this trace has no {name} table: record with {RECORDED_BY[name]} to see more" for name in missing]
 
 
 def _dns_lead(moved: Sequence[Movement], grid: Grid) -> dict[str, float]:

@@ -24,7 +24,7 @@ def write(result: Result, stream: IO[str], zone: tzinfo | None, colour: bool) ->
         stream.write("| " + " | ".join(cells) + " |\n")
         count += 1
     stream.write("\n")
-    for note in context.lines(result.context, zone, count):
+    for note in context.lines(result.context, zone, count, result.most):
         stream.write(f"*{_escape(note)}*\n\n")
 
 

@@ -27,7 +27,7 @@ def write(result: Result, stream: IO[str], zone: tzinfo | None, colour: bool) ->
     width = shutil.get_terminal_size((_WIDTH_WITHOUT_TERMINAL, 24)).columns
     for line in draw(figure, width if stream.isatty() else _WIDTH_WITHOUT_TERMINAL, unicode=_takes_blocks(stream)):
         stream.write(line + "\n")
-    for note in context.lines(result.context, zone, len(result)):
+    for note in context.lines(result.context, zone, len(result), result.most):
         stream.write(note + "\n")
 
 

@@ -9,7 +9,7 @@ from datetime import tzinfo
 from typing import IO, Any
 
 from analyze import context
-from analyze.render.cells import cell
+from analyze.render.cells import EMPTY, cell
 from analyze.result import Column, Result
 from netrec.text import printable
 
@@ -22,7 +22,7 @@ _MOST_COLUMNS_OF_ONE_ROW = 8
 def write(result: Result, stream: IO[str], zone: tzinfo | None, colour: bool) -> None:
     """Write the table and the notes under it; on a terminal it fits the width by shortening text columns."""
     count = write_rows(result.columns, result.rows(), stream, zone, colour)
-    for note in context.lines(result.context, zone, count):
+    for note in context.lines(result.context, zone, count, result.most):
         stream.write(f"{_FAINT}{note}{_PLAIN}\n" if colour else f"{note}\n")
 
 
@@ -31,6 +31,9 @@ def write_rows(
 ) -> int:
     """Write a heading and the rows (a single row of many columns: one line a column); returns how many there were."""
     rows = [[cell(value, column, zone) for value, column in zip(row, columns, strict=True)] for row in values]
+    for index, column in enumerate(columns):
+        if column.is_time:
+            align_times(rows, index)
     if len(rows) == 1 and len(columns) > _MOST_COLUMNS_OF_ONE_ROW:
         longest = max(len(column.name) for column in columns)
         for column, text in zip(columns, rows[0], strict=True):
@@ -70,6 +73,16 @@ def _fit(widths: list[int], columns: Sequence[Column], available: int) -> list[i
         widths[widest] -= 1
         excess -= 1
     return widths
+
+
+def align_times(rows: list[list[str]], index: int) -> None:
+    """Give the times of a column the same digits after the second: none, three or six."""
+    fractions = [len(row[index].partition(".")[2]) for row in rows]
+    digits = 0 if not any(fractions) else 3 if max(fractions) <= 3 else 6
+    for row in rows if digits else ():
+        whole, _, fraction = row[index].partition(".")
+        if row[index] != EMPTY:
+            row[index] = f"{whole}.{fraction:<0{digits}}"
 
 
 def shorten(text: str, width: int) -> str:

@@ -22,6 +22,8 @@ class CaptureMetadata:
 
     `clock_offset_us`: CLOCK_REALTIME minus CLOCK_BOOTTIME at the start, microseconds. `settings`: the
     recorder's settings in force that change what is in the data (filter, sampling, active timeout, ...).
+    `tables`: those that this capture records, also when nothing happened that would have filled them (empty: not
+    known).
     """
 
     host: str
@@ -35,6 +37,7 @@ class CaptureMetadata:
     clock_offset_us: int = 0
     capture_start: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
+    tables: list[str] = field(default_factory=list)
     netrec_version: str = ""
     format_version: int = FORMAT_VERSION
 

@@ -56,7 +56,7 @@ HOST = Table(
     "Gauges of the host against their limits.",
     f.GAUGE + f.OBSERVER,
     "time",
-    "--host-gauges",
+    "--source ebpf,host",
 )
 HEALTH = Table(
     "health",

@@ -165,7 +165,7 @@ def _check_output(trace: Path) -> None:
 def _run(trace: Path, chosen: list[SourceSpecification], values: dict[str, Any]) -> int:
     from recorder import host
 
-    capture = host.describe(values["host"], [one.name for one in chosen], values)
+    capture = host.describe(chosen, values)
     with ExitStack() as stack:
         # First of all: a source may have a compiler at work while everything heavy is imported here.
         sources: dict[str, Source] = {}

@@ -145,3 +145,14 @@ def test_captures_that_overlap_are_named(netrec: Run, trace: Path) -> None:
     assert "overlap" not in netrec("analyze", "summary", trace).out
     write(trace, "flows", [flow(1, 31, 32)], capture="20261122T200030Zbbbbbb", opened=at(30))
     assert "captures of web-1 overlap in time" in netrec("analyze", "summary", trace).out
+
+
+def test_times_of_a_column_have_the_same_digits() -> None:
+    from analyze.render.table import align_times
+
+    rows = [["20:00:01.25"], ["20:00:02"], ["-"], ["20:00:03.5"]]
+    align_times(rows, 0)
+    assert rows == [["20:00:01.250"], ["20:00:02.000"], ["-"], ["20:00:03.500"]]
+    whole = [["20:00:01"], ["20:00:02"]]
+    align_times(whole, 0)
+    assert whole == [["20:00:01"], ["20:00:02"]]

@@ -15,7 +15,7 @@ import pytest
 
 from netrec.trace import metadata
 from tests.analyze.conftest import Answer
-from tests.analyze.traces import HOSTILE, at, flow, write
+from tests.analyze.traces import HOSTILE, at, flow, health, write
 
 Run = Callable[..., Answer]
 
@@ -243,3 +243,16 @@ def test_relative_and_daily_times_count_from_the_traces_end(netrec: Run, trace: 
         "analyze", "summary", trace, "--since", "21:00:20", "--timezone", "Europe/Berlin", "--format", "json"
     )
     assert json.loads(daily.out)["rows"][0]["bytes"] == 20_000_000
+
+
+def test_a_table_that_was_recorded_while_nothing_happened_is_there_without_rows(netrec: Run, tmp_path: Path) -> None:
+    write(tmp_path / "idle", "health", [health(0, 60)], tables=["flows", "health"])
+    answer = netrec("analyze", "top-talkers", tmp_path / "idle", "--utc")
+    assert answer.code == 0
+    assert "20:00:00 to 20:01:00 UTC | 0 rows | lost 0" in answer.out
+    sentence(netrec("analyze", "event-totals", tmp_path / "idle"), "this trace has no events table", "--events")
+
+
+def test_an_answer_that_was_cut_says_so(netrec: Run, trace: Path) -> None:
+    assert "2 rows, as many as -n 2 allows" in netrec("analyze", "flows", trace, "-n", "2").out
+    assert "allows" not in netrec("analyze", "flows", trace, "-n", "0").out

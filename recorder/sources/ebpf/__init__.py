@@ -81,6 +81,7 @@ SOURCE = SourceSpecification(
     tables=("flows", "events"),
     can_run=can_run,
     create=create,
+    recorded=lambda settings: ("flows", "events") if settings.get("events") else ("flows",),
     settings=(
         Setting(
             "protocols",
