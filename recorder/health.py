@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 
 from netrec.trace import columns, tables
-from recorder.source import SourceHealth
+from recorder.source import Effort, SourceHealth
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICK_US = 1_000_000 // os.sysconf("SC_CLK_TCK")
 # Gauges say how things were, not how much was added: the latest or the highest of an interval counts.
-_LATEST = {"map_limit", "ring_limit", "sampling_interval"}
+_LATEST = {"map_limit", "ring_limit"}
 _HIGHEST = {"map_used", "ring_used"}
 
 
@@ -89,12 +89,12 @@ class SourceRecord:
 class HealthLog:
     """Collects health rows; they stay in memory until they could be written.
 
-    `settings` are the capture's, for the active timeout in force. Times are microseconds since 1970.
+    `effort` is what is in force. Times are microseconds since 1970.
     """
 
-    def __init__(self, host: str, sources: Sequence[str], active_timeout: float, now_us: int) -> None:
+    def __init__(self, host: str, sources: Sequence[str], now_us: int) -> None:
         self._host = host
-        self._active_timeout_us = int(active_timeout * 1e6)
+        self.effort = Effort()
         self._usage = Usage.now()
         self._begun_us = now_us
         self._rows: list[dict[str, Any]] = []
@@ -111,7 +111,8 @@ class HealthLog:
                 "events_lost": health.events_lost,
                 "lost_on_disk": 0,  # a gap's row says it
                 "rows_written": record.rows_written,
-                "active_timeout_us": self._active_timeout_us,
+                "sampling_interval": self.effort.sampling,
+                "active_timeout_us": int(self.effort.active_timeout * 1e6),
             }
             if number == 0:
                 row["recorder_cpu_us"] = max(0, usage.cpu_us - self._usage.cpu_us)

@@ -21,12 +21,12 @@ import pyarrow as pa
 
 from netrec.errors import CannotRecordError, NetrecError
 from netrec.trace import metadata
-from recorder import health, relayed, repair
+from recorder import health, relayed, repair, sampling
 from recorder.convert import Converter
 from recorder.disk import DiskGuard
 from recorder.retention import MinimumFree, Retention
 from recorder.rotate import OpenSpools, next_rotation
-from recorder.source import Source
+from recorder.source import Effort, Source
 from recorder.spool import SpoolFolder
 
 POLL_SECONDS = 0.1
@@ -40,7 +40,8 @@ CLOCK_STEP_SECONDS = 1.0
 class Plan:
     """What to record: the sources by name, created but not started, and what is to be done with their rows.
 
-    `duration`, `rotate_interval`, `active_timeout` in seconds, `rotate_size` in bytes of a finished file.
+    `duration` and `rotate_interval` in seconds, `rotate_size` in bytes of a finished file; `effort` is what the sources
+    are to do.
     """
 
     trace: Path
@@ -49,7 +50,7 @@ class Plan:
     duration: float | None = None
     rotate_interval: float = 300.0
     rotate_size: int = 256_000_000
-    active_timeout: float = 10.0
+    effort: Effort = field(default_factory=Effort)
     retention: Retention = field(default_factory=Retention)
     minimum_free: MinimumFree = field(default_factory=MinimumFree)
 
@@ -84,6 +85,7 @@ class Pipeline:
         self._plan = plan
         self._watcher = watcher
         self._sources: dict[str, Source] = {}
+        self._effort = plan.effort
         self._status = Status(duration=plan.duration)
         self._stop_asked = False
         self._rotate_asked = False
@@ -109,7 +111,8 @@ class Pipeline:
             self._spools = OpenSpools(folder, plan.capture, now)
             self._disk = DiskGuard(plan.trace, plan.minimum_free, plan.rotate_size)
             self._folder = folder
-            self._health = health.HealthLog(plan.capture.host, list(plan.sources), plan.active_timeout, int(now * 1e6))
+            self._health = health.HealthLog(plan.capture.host, list(plan.sources), int(now * 1e6))
+            self._adjust(plan.effort)
             failure: BaseException | None = None
             try:
                 for name, source in plan.sources.items():
@@ -125,6 +128,20 @@ class Pipeline:
                 raise self._explained(failure) from failure
         self._collect()
         return self._status
+
+    def _adjust(self, effort: Effort) -> None:
+        """Tell every source how much is to be done from now on."""
+        self._effort = self._health.effort = effort
+        for name, source in self._plan.sources.items():
+            if hasattr(source, "adjust"):
+                with self._blame(name):
+                    source.adjust(effort)
+
+    def _sampled(self, name: str, table: str, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """A source's batch as it is to be written: sampled here when the source cannot."""
+        if table != "flows" or hasattr(self._plan.sources[name], "adjust"):
+            return batch
+        return sampling.thin(batch, self._effort.sampling)
 
     def _loop(self) -> None:
         begun = time.monotonic()
@@ -168,7 +185,7 @@ class Pipeline:
         for name, source in self._sources.items():
             with self._blame(name):
                 for table, batch in source.read():
-                    found.setdefault(table, []).append((name, batch))
+                    found.setdefault(table, []).append((name, self._sampled(name, table, batch)))
                 self._status.lost += self._health.sources[name].take(source.health())
         self._write(found)
 
@@ -258,7 +275,7 @@ class Pipeline:
                     source.close()
                     continue
                 for table, batch in source.stop():
-                    found.setdefault(table, []).append((name, batch))
+                    found.setdefault(table, []).append((name, self._sampled(name, table, batch)))
                 self._status.lost += self._health.sources[name].take(source.health())
             except Exception as problem:
                 source.close()

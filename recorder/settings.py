@@ -49,6 +49,13 @@ def _whole(text: str) -> int:
     return int(text)
 
 
+def _sample(text: str) -> int:
+    one, slash, number = text.partition("/")
+    if one.strip() != "1" or not slash or not number.strip().isdecimal() or not 1 <= int(number) <= 1_000_000:
+        raise ValueError(f"{text!r} is not a sample of flows such as 1/16 (at most 1/1000000)")
+    return int(number)
+
+
 def _ring_size(text: str) -> int:
     size = parse_size(text)
     if not 4096 <= size <= 2**30:
@@ -86,6 +93,13 @@ COMMON = (
     Setting("active-timeout", 10.0, "A flow that lives on gives one row per this time.", _active_timeout, "TIME"),
     Setting("ring-size", 8 << 20, "Size of the buffer between kernel and recorder.", _ring_size, "SIZE"),
     Setting("max-flows", 131_072, "Flows that the kernel's map can hold at once.", _whole, "N"),
+    Setting(
+        "sample",
+        None,
+        "Record 1 in N flows, whole, chosen by a hash of its addresses and ports; analyses scale up and say so.",
+        _sample,
+        "1/N",
+    ),
     Setting("host", "", "Name of this host in the trace (default: its host name).", str, "NAME"),
     Setting("quiet", False, "Say nothing but errors.", bool),
     Setting("json", False, "Progress as JSON lines on standard output, one per second.", bool),

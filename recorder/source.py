@@ -60,12 +60,22 @@ class SourceHealth:
     map_limit: int | None = None
     ring_used: int | None = None
     ring_limit: int | None = None
-    sampling_interval: int = 1
 
     @property
     def events_lost(self) -> int:
         """Flow records lost inside the source, wherever it happened."""
         return self.lost_in_ring + self.lost_in_map + self.lost_in_kernel
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is to be done, from now on: what the user asked for, or less when that costs too much.
+
+    `sampling`: 1 in so many flows is recorded, whole; `active_timeout` in seconds.
+    """
+
+    sampling: int = 1
+    active_timeout: float = 10.0
 
 
 @dataclass(frozen=True)
@@ -91,6 +101,9 @@ class Source(Protocol):
     is still to be written, with flow_end_reason `forced` for the flows that are still open; after it, nothing
     that the source put in place exists any more. `close` is the same without the rows: it is called when
     something went wrong, must never raise, and may follow stop.
+
+    A source that can do less also has `adjust(effort: Effort)`: called before start, and whenever the effort changes;
+    it then samples by itself. Of the others every row is made, and the pipeline samples the rows.
 
     A source that is a proxy also has `relays() -> Collection[int]`: the ids of the processes whose sockets carry the
     traffic of its rows on, so that other sources' rows of them count as duplicates.

@@ -18,7 +18,7 @@ from netrec.errors import CannotRecordError, UsageError
 from netrec.text import format_duration, format_size
 from netrec.trace.metadata import CaptureMetadata
 from recorder import settings as configuration
-from recorder.source import CaptureContext, Setting, Source, SourceSpecification, discover, find
+from recorder.source import CaptureContext, Effort, Setting, Source, SourceSpecification, discover, find
 
 _SHORT = {"output": "-o"}
 
@@ -199,7 +199,7 @@ def _record_from(
         duration=values["duration"],
         rotate_interval=values["rotate_interval"],
         rotate_size=values["rotate_size"],
-        active_timeout=values["active_timeout"],
+        effort=Effort(values["sample"] or 1, values["active_timeout"]),
         retention=Retention(values["keep_age"], values["keep_size"]),
         minimum_free=values["min_free"],
     )

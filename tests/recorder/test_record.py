@@ -266,3 +266,20 @@ def test_a_disk_that_stays_full_still_gets_the_last_words(tmp_path: Path) -> Non
         assert not (trace / ".spool").exists()
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_sample_of_the_flows_is_recorded_and_says_so(tmp_path: Path) -> None:
+    code, _, err = record(tmp_path / "t", "--synthetic-rate", "20000", "--sample", "1/8", "--duration", "2s")
+    assert code == 0, err
+    found = rows(tmp_path / "t")
+    seen = sum(row["events_seen"] for row in rows(tmp_path / "t", "health") if row["kind"] == "interval")
+    assert seen / 8 * 0.9 < len(found) < seen / 8 * 1.1
+    assert {row["sampling_interval"] for row in found} == {8}
+    assert {row["sampling_interval"] for row in rows(tmp_path / "t", "health")} == {8}
+    assert footers(tmp_path / "t")[0].capture.settings["sample"] == 8
+
+
+@pytest.mark.parametrize("sample", ["8", "2/8", "1/0", "1/x", "1/2000000"])
+def test_what_is_no_sample_is_refused(tmp_path: Path, sample: str) -> None:
+    code, _, err = record(tmp_path / "t", "--sample", sample)
+    assert (code, "is not a sample of flows such as 1/16" in err) == (2, True)

@@ -11,7 +11,7 @@ enum { ROLE_CLIENT = 1, ROLE_SERVER = 2 };
 enum { OWNER_UNKNOWN, OWNER_CONNECT, OWNER_CLOSE, OWNER_LISTENER, OWNER_SCAN, OWNER_SEND, OWNER_CREATE };
 enum { COUNT_SEEN, COUNT_LOST_RING, COUNT_LOST_MAP, COUNT_INSERTED, COUNT_DELETED, COUNT_PENDING, COUNT_OWNERLESS,
        COUNT_EVENTS, COUNT_LOST_EVENTS, COUNT_DATAGRAM_FLOWS, COUNT_LOST_DATAGRAMS, COUNTERS };
-enum { CONTROL_AGE, CONTROL_LISTENERS, CONTROL_EVENTS, CONTROL_DATAGRAMS, CONTROLS };
+enum { CONTROL_AGE, CONTROL_LISTENERS, CONTROL_EVENTS, CONTROL_DATAGRAMS, CONTROL_SAMPLING, CONTROLS };
 enum { EPHEMERAL_LOW = 32768, TASK_IS_KERNEL_THREAD = 0x200000 };
 
 struct owner {
@@ -30,7 +30,7 @@ struct identity {
 };
 
 BPF_TABLE("percpu_array", u32, u64, counters, COUNTERS);
-BPF_TABLE("array", u32, u64, control, CONTROLS);           /* age: what a scan reports, in ns; the others: which map of two */
+BPF_TABLE("array", u32, u64, control, CONTROLS);           /* age: what a scan reports, in ns; sampling: 1 in so many flows; else: which map of two */
 
 /* By its number: where bcc cannot read /proc/kallsyms (no CAP_SYSLOG) it puts the old bpf_probe_read in this helper's place,
  * which programs of cgroups may not call. */
@@ -105,6 +105,27 @@ static inline u64 pair_hash(struct address *client, u16 client_port, struct addr
     hash = mix(hash, server->high);
     hash = mix(hash, server->low);
     return mix(hash, ((u64)client_port << 16) | server_port) | 1;
+}
+
+/* 1 in how many flows is recorded now: 1 is all. */
+static inline u32 sampling_now(void)
+{
+    u32 which = CONTROL_SAMPLING;
+    u64 *interval = control.lookup(&which);
+    return interval && *interval > 1 ? *interval : 1;
+}
+
+/* Whether a flow belongs to the 1 in `interval` that are recorded. By the ends' addresses and ports only, the same from both
+ * ends, so that all hosts that see a flow choose alike; what is chosen at an interval is chosen at all its divisors.
+ * Keep in step with sampling.py. */
+static inline int in_sample(struct address *one, u16 port, struct address *other, u16 other_port, u32 interval)
+{
+    if (interval <= 1)
+        return 1;
+    u64 hash = mix(0x9e3779b97f4a7c15ull, one->high + other->high);
+    hash = mix(hash, one->low + other->low);
+    hash = mix(hash, ((u64)(port ^ other_port) << 32) | ((u32)port + other_port));
+    return (u32)(hash >> 32) % interval == 0;
 }
 
 /* The current process, unless it is a kernel thread: those close and connect on behalf of others. */

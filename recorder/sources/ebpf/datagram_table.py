@@ -10,6 +10,7 @@ import numpy as np
 from netrec.protocols import WITH_PORTS
 from recorder.sources.ebpf import datagram_records as d
 from recorder.sources.ebpf import records as r
+from recorder.sources.ebpf.sampling import in_sample
 
 _EPHEMERAL_LOW = 32768
 _OWNER = ("cgroup", "pid", "uid", "comm", "owner_source")
@@ -38,6 +39,7 @@ class DatagramTable:
     def __init__(self, begun: int, idle_ns: int, limit: int, seed: int) -> None:
         self._begun, self._idle_ns, self._limit = begun, idle_ns, limit
         self._seed = np.uint64(seed)
+        self._sampling = 1
         self._live = np.empty(0, _LIVE)
 
     def __len__(self) -> int:
@@ -59,6 +61,17 @@ class DatagramTable:
             places = np.searchsorted(self._live["id"], fresh["id"])
             self._live = np.insert(self._live.view(_BYTES), places, fresh.view(_BYTES)).view(_LIVE)
         return len(fresh)
+
+    def sample(self, interval: int) -> np.ndarray:
+        """From now on 1 in `interval` flows is counted: what was counted until now, of every flow that had packets.
+
+        Flows that are not in the new sample leave, and are counted by those that are: their rows have the new weight.
+        """
+        found = self.due(0)
+        self._sampling = interval
+        self._live = self._live.view(_BYTES)[in_sample(self._live["flow"], interval)].view(_LIVE)
+        self._live["flow"]["sampling"] = interval
+        return found
 
     def due(self, active_ns: int) -> np.ndarray:
         """Flows with packets over at least half the active timeout since their last row; remain, counted from zero."""
@@ -106,6 +119,7 @@ class DatagramTable:
         flow["segments_out"], flow["segments_in"] = values["packets_sent"], values["packets_received"]
         flow["start"] = turn["since"] = values["first"]
         flow["time"] = values["last"]
+        flow["sampling"] = self._sampling
         turn["pair"] = self._hash(flow, keys["type"], "local", "remote")
         turn["mirror"] = self._hash(flow, keys["type"], "remote", "local")
         turn["id"] = flow["id"] = _mix(turn["pair"], flow["netns"].astype(np.uint64))

@@ -188,6 +188,8 @@ static inline int datagram(struct __sk_buff *skb, u8 sent)
     key.local_port = sent ? source_port : destination_port;
     key.remote_port = sent ? destination_port : source_port;
 
+    if (!in_sample(&key.local, key.local_port, &key.remote, key.remote_port, sampling_now()))
+        return 1;
     u64 turn = *generation, now = bpf_ktime_get_boot_ns();
     struct datagram_flow *flow = find_datagrams(&key, turn);
     if (!flow) {

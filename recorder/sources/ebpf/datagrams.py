@@ -47,7 +47,13 @@ class DatagramSource:
         self.owners_known = self.rows_made = 0
         now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         self._table = DatagramTable(now, idle_ns, MAX_LIVE, secrets.randbits(64))
+        self._sampled: list[np.ndarray] = []
         self._links = _attach(loaded)
+
+    def sample(self, interval: int) -> None:
+        """The kernel counts 1 in `interval` flows from now on."""
+        self._take()
+        self._sampled.append(self._table.sample(interval))
 
     def poll(self) -> None:
         """Take a turn early when the kernel's map is half full."""
@@ -57,6 +63,7 @@ class DatagramSource:
     def rows(self, active_ns: int | None) -> Iterator[tuple[str, pa.RecordBatch]]:
         """Rows of the flows that are over and, with the active timeout `active_ns`, of those that go on."""
         self._take()
+        yield from self._rows_before_sampling()
         now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         yield from self._batch(self._table.idle(now), "idle")
         yield from self._batch(self._table.excess(), "lack_of_resources")
@@ -66,6 +73,7 @@ class DatagramSource:
     def last_rows(self) -> Iterator[tuple[str, pa.RecordBatch]]:
         """After `stop`: all that is left."""
         self._take()
+        yield from self._rows_before_sampling()
         yield from self._batch(self._table.all(), "forced")
 
     def stop(self) -> None:
@@ -84,6 +92,11 @@ class DatagramSource:
         if len(keys):
             first = self._take_ids(0)
             self._take_ids(self._table.add(keys, values, first))
+
+    def _rows_before_sampling(self) -> Iterator[tuple[str, pa.RecordBatch]]:
+        sampled, self._sampled = self._sampled, []
+        for rows in sampled:
+            yield from self._batch(rows, "active")
 
     def _batch(self, live: np.ndarray, reason: str) -> Iterator[tuple[str, pa.RecordBatch]]:
         if not len(live):

@@ -16,7 +16,7 @@ from recorder.bpf.clock import UtcClock
 from recorder.bpf.compiler import Build, Loaded
 from recorder.bpf.namespaces import each_namespace
 from recorder.bpf.ring import RingBuffer
-from recorder.source import CaptureContext, SourceHealth
+from recorder.source import CaptureContext, Effort, SourceHealth
 from recorder.sources.ebpf import protocols
 from recorder.sources.ebpf import records as r
 from recorder.sources.ebpf.programs import (
@@ -39,7 +39,7 @@ class EbpfSource:
 
     def __init__(self, context: CaptureContext, build: Build) -> None:
         settings = context.settings
-        self._active_timeout_ns = int(settings.get("active_timeout", 10.0) * 1e9)
+        self._effort = Effort(active_timeout=settings.get("active_timeout", 10.0))
         self._max_flows = max_flows(settings)
         self._ring_size = ring_bytes(settings)
         self._context = context
@@ -83,6 +83,7 @@ class EbpfSource:
         self._rows = RowMaker(self._context.host, self._cgroups, self._clock.offset_ns)
         self._ring = RingBuffer(loaded.maps["flows"], self._ring_size, r.FLOW)
         self._counters = syscalls.PerCpuArray(loaded.maps["counters"], len(r.COUNTERS))
+        self._set_control(r.CONTROL_SAMPLING, self._effort.sampling)
         for name, tracepoint in self._tracepoints.items():
             self._links.append(syscalls.attach_raw_tracepoint(loaded.functions[name], tracepoint))
         self._iterators = {
@@ -96,6 +97,7 @@ class EbpfSource:
             self._datagrams = DatagramSource(
                 loaded, self._counters, self._rows, self._live.reserve, self._max_flows, self._idle_timeout_ns
             )
+            self._datagrams.sample(self._effort.sampling)
         if EVENTS in self._parts:
             from recorder.sources.ebpf.events import EventSource
 
@@ -103,6 +105,18 @@ class EbpfSource:
             self._events = EventSource(loaded, max_events(settings), self._counters, self._iterators["tcp"])
         self._take_baseline()
         self._schedule_scan()
+
+    def adjust(self, effort: Effort) -> None:
+        """From now on. TCP flows that are recorded already go on whole, with the weight that they were chosen with."""
+        before, self._effort = self._effort, effort
+        if self._loaded is None:
+            return
+        if effort.sampling != before.sampling:
+            self._set_control(r.CONTROL_SAMPLING, effort.sampling)
+            if self._datagrams:
+                self._datagrams.sample(effort.sampling)
+        if effort.active_timeout != before.active_timeout:
+            self._schedule_scan()
 
     def poll(self) -> bool:
         """Empty the ring into memory; True when it was more than a quarter full."""
@@ -217,6 +231,14 @@ class EbpfSource:
         """Let the kernel look through all open files for the sockets whose owner is not known."""
         syscalls.read_iterator(self._iterators["files"])
 
+    @property
+    def _active_timeout_ns(self) -> int:
+        return int(self._effort.active_timeout * 1e9)
+
+    def _set_control(self, place: int, value: int) -> None:
+        assert self._loaded is not None
+        syscalls.update(self._loaded.maps["control"], np.array([place], np.uint32), np.array([value], np.uint64))
+
     def _schedule_scan(self) -> None:
         """The next multiple of the active timeout by the wall clock, so that the hosts of a site scan alike."""
         now, offset = time.clock_gettime_ns(time.CLOCK_BOOTTIME), self._clock.offset_ns()
@@ -245,7 +267,7 @@ class EbpfSource:
         self._find_owners()
         if not self._tcp:
             return
-        syscalls.update(self._loaded.maps["control"], np.zeros(1, np.uint32), np.array([age_ns], np.uint64))
+        self._set_control(r.CONTROL_AGE, age_ns)
         records = np.frombuffer(syscalls.read_iterator(self._iterators["sockets"]), r.FLOW)
         for record in records[records["kind"] == r.KIND_STALE]:
             syscalls.delete(self._loaded.maps["sockets"], np.array([record["sk"]], np.uint64))

@@ -25,6 +25,7 @@ FLOW = np.dtype(
         ("uid", "u4"),
         ("netns", "u4"),
         ("error", "u4"),
+        ("sampling", "u4"),  # 1 in so many flows was recorded when this one was chosen
         ("local_port", "u2"),
         ("remote_port", "u2"),
         ("family", "u1"),
@@ -58,4 +59,4 @@ COUNTERS = (
     "lost_datagrams",
 )
 # Places of the array `control`.
-CONTROL_AGE, CONTROL_LISTENERS, CONTROL_EVENTS, CONTROL_DATAGRAMS = range(4)
+CONTROL_AGE, CONTROL_LISTENERS, CONTROL_EVENTS, CONTROL_DATAGRAMS, CONTROL_SAMPLING = range(5)

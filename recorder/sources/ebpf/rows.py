@@ -69,6 +69,7 @@ class RowMaker:
             "rtt_us": numbers(records["srtt"] >> 3, records["srtt"] == 0),
             "rtt_min_us": numbers(rtt_min, (rtt_min == _NO_RTT) | (rtt_min == 0)),
             **self.owner_columns(records),
+            "sampling_interval": numbers(records["sampling"], records["sampling"] <= 1),
             "source": constant("ebpf", count),
             "host": constant(self.host, count),
             "duplicate": booleans(duplicate),

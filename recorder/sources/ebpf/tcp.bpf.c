@@ -17,13 +17,14 @@ enum { FLAG_RESET_SENT = 1, FLAG_RESET_RECEIVED = 2, FLAG_DUPLICATE = 4, FLAG_RO
 struct socket_entry {
     u64 sk, id, start, established, last, pair;
     struct owner owner;
-    u8 role, flags, owner_source, unused[5];
+    u8 role, flags, owner_source, unused;
+    u32 sampling;                                              /* 1 in so many was recorded when this flow was chosen */
 };
 
 struct flow {
     u64 sk, id, time, start, established, sent, received, cgroup;
     struct address local, remote;
-    u32 segments_out, segments_in, retransmits, srtt, rtt_min, pid, uid, netns, error;
+    u32 segments_out, segments_in, retransmits, srtt, rtt_min, pid, uid, netns, error, sampling;
     u16 local_port, remote_port;
     u8 family, role, flags, kind, owner_source, state, protocol, unused;
     char comm[16];
@@ -108,6 +109,7 @@ static inline void fill(struct flow *flow, struct socket_entry *entry, struct id
     flow->role = entry->role;
     flow->flags = entry->flags;
     flow->owner_source = entry->owner_source;
+    flow->sampling = entry->sampling;
     flow->local = identity->local;
     flow->remote = identity->remote;
     flow->local_port = identity->local_port;
@@ -132,6 +134,14 @@ static inline void fill(struct flow *flow, struct socket_entry *entry, struct id
     READ(flow->retransmits, sk, OFFSET_tcp_sock_total_retrans);
     READ(flow->srtt, sk, OFFSET_tcp_sock_srtt_us);
     READ(flow->rtt_min, sk, OFFSET_tcp_sock_rtt_min + OFFSET_minmax_s + OFFSET_minmax_sample_v);
+}
+
+/* Choose a flow, once: it keeps its weight however the sampling changes. */
+static inline int choose(struct socket_entry *entry, struct identity *identity)
+{
+    u32 interval = sampling_now();
+    entry->sampling = interval;
+    return in_sample(&identity->local, identity->local_port, &identity->remote, identity->remote_port, interval);
 }
 
 static inline void emit(struct flow *flow)
@@ -190,29 +200,61 @@ int tcp_state_by_process(struct bpf_raw_tracepoint_args *ctx)
     return 0;
 }
 
-static inline void established(u64 sk)
+static inline void forget(u64 sk)
+{
+    sockets.delete(&sk);
+    count(COUNT_DELETED);
+}
+
+/* An accepted socket is established within microseconds of its making, and only now has its addresses. */
+static inline void accepted(u64 sk, struct identity *identity)
+{
+    struct socket_entry entry = {};
+    entry.start = entry.established = bpf_ktime_get_boot_ns();
+    entry.role = ROLE_SERVER;
+    entry.flags = FLAG_ESTABLISHED;
+    if (!choose(&entry, identity))
+        return;
+    entry.pair = identity_hash(identity, ROLE_SERVER);
+    u64 pair = entry.pair;
+    /* The client's end is on this host too, in whatever namespace: the same bytes, seen a second time. */
+    if (clients.lookup(&pair))
+        entry.flags |= FLAG_DUPLICATE;
+    struct listener *listener = find_listener(identity);
+    if (listener && listener->owner_source) {
+        entry.owner = listener->owner;
+        entry.owner_source = OWNER_LISTENER;
+    }
+    insert(sk, &entry);
+}
+
+/* A client's port is chosen after SYN_SENT: whether its flow is in the sample is known only now. */
+static inline void connected(u64 sk, struct socket_entry *entry, struct identity *identity)
+{
+    if (!choose(entry, identity)) {
+        forget(sk);
+        return;
+    }
+    entry->established = bpf_ktime_get_boot_ns();
+    entry->pair = identity_hash(identity, ROLE_CLIENT);
+    entry->flags |= FLAG_ESTABLISHED;
+    u64 pair = entry->pair;
+    clients.update(&pair, &sk);
+}
+
+static inline void established(u64 sk, int old)
 {
     struct identity identity;
-    struct socket_entry *entry = sockets.lookup(&sk);
-    if (!entry || !identify(sk, &identity))
+    if (!identify(sk, &identity))
         return;
-    entry->established = bpf_ktime_get_boot_ns();
-    entry->pair = identity_hash(&identity, entry->role);
-    u8 flags = entry->flags | FLAG_ESTABLISHED;
-    u64 pair = entry->pair;
-    if (entry->role == ROLE_CLIENT) {
-        clients.update(&pair, &sk);
-    } else {
-        /* The client's end is on this host too, in whatever namespace: the same bytes, seen a second time. */
-        if (clients.lookup(&pair))
-            flags |= FLAG_DUPLICATE;
-        struct listener *listener = find_listener(&identity);
-        if (listener && listener->owner_source) {
-            entry->owner = listener->owner;
-            entry->owner_source = OWNER_LISTENER;
-        }
+    struct socket_entry *entry = sockets.lookup(&sk);
+    if (entry && !(entry->flags & FLAG_ESTABLISHED)) {         /* also of two that connected to each other at once */
+        connected(sk, entry, &identity);
+    } else if (old == SYN_RECV) {
+        if (entry)                                             /* of a socket whose end was missed */
+            forget(sk);
+        accepted(sk, &identity);
     }
-    entry->flags = flags;
 }
 
 static inline void closed(u64 sk, int old)
@@ -227,8 +269,7 @@ static inline void closed(u64 sk, int old)
         u64 pair = entry->pair;
         clients.delete(&pair);
     }
-    /* A child that never became established is no connection yet: the client sees what became of it. */
-    if (identify(sk, &identity) && (entry->role == ROLE_CLIENT || (entry->flags & FLAG_ESTABLISHED))) {
+    if (identify(sk, &identity) && (entry->sampling || choose(entry, &identity))) {
         fill(&flow, entry, &identity);
         flow.kind = KIND_CLOSED;
         flow.state = old;
@@ -243,8 +284,7 @@ static inline void closed(u64 sk, int old)
             flow.flags |= FLAG_AWAITS_RESET;
     }
     /* Out of the map first: a scan after this record has left can not meet the socket any more. */
-    sockets.delete(&sk);
-    count(COUNT_DELETED);
+    forget(sk);
     if (!flow.kind)
         return;
     if (flow.flags & (FLAG_AWAITS_OWNER | FLAG_AWAITS_RESET)) {
@@ -261,19 +301,14 @@ int tcp_state_by_network(struct bpf_raw_tracepoint_args *ctx)
 {
     u64 sk = ctx->args[0];
     int old = ctx->args[1], new = ctx->args[2];
-    if (new != SYN_RECV && new != ESTABLISHED && new != CLOSED)
+    if (new != ESTABLISHED && new != CLOSED)
         return 0;
     u16 protocol = 0;
     READ(protocol, sk, OFFSET_sock_sk_protocol);
     if (protocol != 6)
         return 0;
-    if (new == SYN_RECV) {
-        struct socket_entry entry = {};
-        entry.start = bpf_ktime_get_boot_ns();
-        entry.role = ROLE_SERVER;
-        insert(sk, &entry);
-    } else if (new == ESTABLISHED) {
-        established(sk);
+    if (new == ESTABLISHED) {
+        established(sk, old);
     } else if (old == LISTEN) {
         struct identity identity;
         struct listener_key key = {};
@@ -427,6 +462,8 @@ int bpf_iter__tcp(struct tcp_context *ctx)
     if (state == SYN_SENT)
         entry.flags = 0;
     entry.role = ROLE_CLIENT;
+    if (state != SYN_SENT && !choose(&entry, &identity))
+        return 0;
     if (state != SYN_SENT) {
         /* Not listening: the client, unless only the peer's port is one that a client is given. */
         u8 like_a_server = identity.local_port < EPHEMERAL_LOW && identity.remote_port >= EPHEMERAL_LOW;
