@@ -83,6 +83,8 @@ def format_duration(seconds: float) -> str:
     """`1h 02m 03s`, `2m 05s`, `12.3 s`, `45 ms`, `120 us`."""
     if seconds < 0:
         return "-" + format_duration(-seconds)
+    if seconds == 0:
+        return "0 s"
     if seconds < 1e-3:
         return f"{seconds * 1e6:.0f} us"
     if seconds < 1:

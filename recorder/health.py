@@ -100,6 +100,10 @@ class HealthLog:
         self._rows: list[dict[str, Any]] = []
         self.sources = {name: SourceRecord(name) for name in sources}
 
+    def begin(self, now_us: int) -> None:
+        """The first interval begins now; what starting cost counts to it."""
+        self._begun_us = now_us
+
     def interval(self, now_us: int) -> None:
         """One row per source for the time since the last one; the recorder's own use is on the first source's."""
         usage = Usage.now()

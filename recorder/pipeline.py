@@ -120,6 +120,7 @@ class Pipeline:
                     with self._blame(name):
                         source.start()
                     self._sources[name] = source
+                self._mark_start()
                 self._loop()
             except Exception as problem:
                 failure = problem
@@ -142,6 +143,12 @@ class Pipeline:
         if table != "flows" or hasattr(self._plan.sources[name], "adjust"):
             return batch
         return sampling.thin(batch, self._effort.sampling)
+
+    def _mark_start(self) -> None:
+        """What came before every source recorded is no recorded time: files and health begin here."""
+        now = time.time()
+        self._spools.begin(now)
+        self._health.begin(int(now * 1e6))
 
     def _loop(self) -> None:
         begun = time.monotonic()

@@ -93,7 +93,7 @@ def line(status: Status) -> str:
     parts += [
         f"{format_count(status.rows_per_second)} flows/s",
         f"{format_count(status.rows)} flows",
-        f"{format_size(status.bytes)} written",
+        f"{format_size(status.bytes + status.spool_bytes)} on disk",
         f"{format_count(status.lost)} lost",
     ]
     if status.paused:

@@ -50,6 +50,10 @@ class OpenSpools:
         self._next: dict[str, int] = {}
         self._opened = iso(now)
 
+    def begin(self, now: float) -> None:
+        """The first files' time begins now (seconds since 1970); nothing was appended yet."""
+        self._opened = iso(now)
+
     @property
     def bytes(self) -> int:
         """Bytes in the open spools."""
