@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from netrec.errors import CannotRecordError, NetrecError
 from netrec.trace import metadata
-from recorder import health, relayed, repair, sampling
+from recorder import health, naming, relayed, repair, sampling
 from recorder.convert import Converter
 from recorder.disk import DiskGuard
 from recorder.retention import MinimumFree, Retention
@@ -199,7 +199,7 @@ class Pipeline:
     def _write(self, found: dict[str, list[tuple[str, pa.RecordBatch]]]) -> None:
         wall_us = int(time.time() * 1e6)
         if "flows" in found:
-            found["flows"] = relayed.mark(found["flows"], self._sources)
+            found["flows"] = naming.fill(relayed.mark(found["flows"], self._sources), self._sources)
         free = self._disk.check(self._spools, self._converter, wall_us)
         rows = 0
         for table, batches in found.items():

@@ -106,7 +106,9 @@ class Source(Protocol):
     it then samples by itself. Of the others every row is made, and the pipeline samples the rows.
 
     A source that is a proxy also has `relays() -> Collection[int]`: the ids of the processes whose sockets carry the
-    traffic of its rows on, so that other sources' rows of them count as duplicates.
+    traffic of its rows on, so that other sources' rows of them count as duplicates. One that learns what addresses are
+    called also has `names() -> tuple[NameTable, int] | None` (recorder.dns.names), for the rows of all sources, and the
+    microseconds from the table's clock to UTC.
     """
 
     def start(self) -> None: ...

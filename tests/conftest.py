@@ -10,6 +10,7 @@ import hypothesis
 import pytest
 
 from tests.support.namespaces import Link, Network
+from tests.support.recorder import Recorders
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -49,3 +50,13 @@ def network() -> Iterator[Network]:
 def link(network: Network) -> Link:
     """Two namespaces, `link.first.namespace` and `link.second.namespace`, joined by a veth pair."""
     return network.link(network.namespace("client"), network.namespace("server"))
+
+
+@pytest.fixture
+def recorders() -> Iterator[Recorders]:
+    """Starts `netrec record`; what still runs after the test is ended."""
+    made = Recorders()
+    try:
+        yield made
+    finally:
+        made.end()

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from netrec.trace.fields import TIME
 
-_NUMPY = {pa.int32(): np.int32, pa.int64(): np.int64, pa.float64(): np.float64}
+_NUMPY = {pa.int32(): np.int32, pa.int64(): np.int64, pa.float64(): np.float64, TIME: np.int64}
 
 
 def _validity(null: np.ndarray | None) -> pa.Buffer | None:
@@ -38,6 +38,19 @@ def booleans(values: np.ndarray) -> pa.Array:
     """Booleans; shape (n,)."""
     bits = pa.py_buffer(np.packbits(values, bitorder="little"))
     return pa.Array.from_buffers(pa.bool_(), len(values), [None, bits])
+
+
+def values(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers (times: microseconds) of an Arrow array, and where they are null; both of shape (len(array),)."""
+    validity, data = array.buffers()
+    end = array.offset + len(array)
+    null = np.zeros(len(array), bool)
+    if validity is not None:
+        bits = np.unpackbits(np.frombuffer(validity, np.uint8), bitorder="little")
+        null = bits[array.offset : end] == 0
+    if data is None or not len(array):
+        return np.zeros(len(array), _NUMPY[array.type]), null
+    return np.frombuffer(data, _NUMPY[array.type], end)[array.offset :], null
 
 
 def text(codes: np.ndarray, texts: list[str], null: np.ndarray | None = None) -> pa.DictionaryArray:

@@ -231,7 +231,8 @@ EVENT_DETAIL = (
     Field("name", TEXT, "", "what the event is about when that is not a flow: a DNS name, a device", otel=""),
     Field("reason", TEXT, "", "the kernel's reason or errno, by name"),
     Field("count", INT64, "event", "how many equal events this row stands for"),
-    Field("duration_us", INT64, "us", "how long it took, for events that last (a DNS query)"),
+    Field("duration_us", INT64, "us", "how long it took (a DNS query); the longest when count > 1"),
+    Field("question_type", TEXT, "", "type of a DNS question: A, AAAA, ..."),
 )
 
 GAUGE = (

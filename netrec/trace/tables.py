@@ -49,7 +49,7 @@ EVENTS = Table(
     "Things that happened at a moment; equal events of one flow and interval are one row with a count.",
     (*f.EVENT, f.FLOW_LIFE[1], *f.FLOW_IDENTITY[:-1], *f.PROCESS, *f.EVENT_DETAIL, *f.OBSERVER),
     "time",
-    "--events",
+    "--events, --dns for what was looked up",
 )
 HOST = Table(
     "host",

@@ -77,6 +77,7 @@ create temp view empty_events as select
   null::VARCHAR as "reason",
   null::BIGINT as "count",
   null::BIGINT as "duration_us",
+  null::VARCHAR as "question_type",
   null::VARCHAR as "source",
   null::VARCHAR as "host",
   null::VARCHAR as "capture"

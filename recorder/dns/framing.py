@@ -59,6 +59,11 @@ class TcpFraming:
         stream.waiting = content[position : position + _MAXIMUM_WAITING]
         return messages
 
+    def lost(self, direction: Hashable) -> bool:
+        """Whether a segment of this direction was missed."""
+        stream = self._streams.get(direction)
+        return stream is not None and stream.lost
+
     def forget(self, direction: Hashable) -> None:
         """The connection has ended, or a new one begins with the same addresses and ports."""
         self._streams.pop(direction, None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -13,28 +12,43 @@ from recorder.dns.names import NameTable
 
 MAXIMUM_OUTSTANDING = 16_384
 MAXIMUM_EVENTS = 8_192
+MAXIMUM_SERVERS = 8
+MAXIMUM_MOVED = 1_024
 # Resolvers give up on a server after this time, as resolv.conf(5) has it.
 TIMEOUT_US = 5_000_000
+# Two questions are sent one after the other; the answer to the first may come in between.
+_MOVING_US = 1_000_000
 OTHERS = "(others)"
 
 
 class Conversation(NamedTuple):
-    """The two ends of a DNS exchange; the server is where queries go."""
+    """The two ends of a DNS exchange; the server is where queries go. `netns` is the network namespace's inode."""
 
     client_address: str
     client_port: int
     server_address: str
     server_port: int
     transport: Literal["udp", "tcp"]
+    netns: int = 0
+
+
+class Asker(NamedTuple):
+    """The process that asks; `source` is how it is known, by number. All zero: not known."""
+
+    pid: int = 0
+    uid: int = 0
+    cgroup: int = 0
+    command: bytes = b""
+    source: int = 0
 
 
 @dataclass(frozen=True)
 class DnsEvent:
-    """Equal outcomes of equal questions since the events were last taken.
+    """Equal outcomes of a process's equal questions since the events were last taken.
 
     `kind` is dns_query (answered; also when the answer is empty) or dns_failure, whose `reason` is the answer's
-    code by name (NXDOMAIN, SERVFAIL, ...) or `timeout`. `duration_us` is the slowest of them; None for a timeout.
-    `time_us` is the last. The client's port is that of the last one.
+    code by name (NXDOMAIN, SERVFAIL, ...) or `timeout`. `duration_us` is the slowest of them, the others took more
+    than half as long; None for a timeout. `time_us` is the last. The client's port is that of the last one.
     """
 
     time_us: int
@@ -45,6 +59,10 @@ class DnsEvent:
     count: int
     duration_us: int | None
     conversation: Conversation
+    asker: Asker
+
+
+_NOBODY = Asker()
 
 
 @dataclass
@@ -59,15 +77,41 @@ class DnsCounts:
     forgotten: int = 0
 
 
-_Key = tuple[Conversation, int, str, str]
-# What makes two events equal, and of those: the last time, how many, the slowest, the last conversation.
-_Group = tuple[Literal["dns_query", "dns_failure"], str, str, str | None, str, str]
-_Counted = tuple[int, int, int | None, Conversation]
+class _Question(NamedTuple):
+    """What an answer must repeat. A client may ask several servers at once, from one port."""
+
+    netns: int
+    client_address: str
+    client_port: int
+    transport: str
+    identifier: int
+    name: str
+    type: str
+
+
+class _Asked(NamedTuple):
+    time_us: int
+    conversation: Conversation
+    asker: Asker
+
+
+class _Outcome(NamedTuple):
+    """What makes two events equal; `scale` is the power of two above the duration."""
+
+    kind: Literal["dns_query", "dns_failure"]
+    name: str
+    type: str
+    reason: str | None
+    scale: int
+    client_address: str
+    server_address: str
+    netns: int
+    pid: int
 
 
 @dataclass
 class DnsObserver:
-    """Feed it every DNS payload that a host sends or receives.
+    """Feed it every DNS payload that the clients on a host send or receive.
 
     Only the answer to a question that was seen is believed, from where it was sent to, with its identifier, name and
     type; only records that the question's name leads to are. All that is kept is bounded.
@@ -75,9 +119,11 @@ class DnsObserver:
 
     names: NameTable = field(default_factory=NameTable)
     counts: DnsCounts = field(default_factory=DnsCounts)
-    _outstanding: OrderedDict[_Key, int] = field(default_factory=OrderedDict)
-    _events: dict[_Group, _Counted] = field(default_factory=dict)
+    _outstanding: OrderedDict[_Question, dict[tuple[str, int], _Asked]] = field(default_factory=OrderedDict)
+    _events: dict[_Outcome, DnsEvent] = field(default_factory=dict)
     _framing: TcpFraming = field(default_factory=TcpFraming)
+    # Sockets that were told to ask over TCP instead: whatever else they asked, they wait for no longer.
+    _moved: OrderedDict[tuple[int, str, int], int] = field(default_factory=OrderedDict)
 
     def observe(
         self,
@@ -89,12 +135,14 @@ class DnsObserver:
         sequence: int | None = None,
         opens: bool = False,
         closes: bool = False,
+        asker: Asker = _NOBODY,
     ) -> None:
         """One UDP datagram's payload or one TCP segment's, in either direction; never raises.
 
         `conversation.client_*` is the side that asks, whatever the direction of this packet; `from_server` tells that.
-        `time_us` is microseconds of any one clock that does not go back. The others are about TCP segments
-        (`recorder.dns.packet.dissect` gives them): a sequence number, and whether the connection opens or closes.
+        `time_us` is microseconds of any one clock that does not go back. `asker` counts with queries. The others are
+        about TCP segments (`recorder.dns.packet.dissect` gives them): a sequence number, and whether the connection
+        opens or closes.
         """
         messages = [payload]
         if conversation.transport == "tcp":
@@ -102,7 +150,7 @@ class DnsObserver:
             if opens:
                 self._framing.forget(direction)
             messages = self._framing.feed(direction, payload, sequence)
-            if closes:
+            if closes and not self._framing.lost(direction):
                 self._framing.forget(direction)
         for content in messages:
             try:
@@ -115,75 +163,106 @@ class DnsObserver:
             elif from_server:
                 self._answer(message, time_us, conversation)
             else:
-                self._query(message, time_us, conversation)
-
-    def names_for(self, addresses: Iterable[str], time_us: int) -> list[str | None]:
-        """The name of each address as it was last asked for; None where none is known."""
-        return self.names.names_for(addresses, time_us)
+                self._query(message, time_us, conversation, asker)
 
     def take_events(self, time_us: int) -> list[DnsEvent]:
         """The events since the last call; questions without an answer for five seconds are failures by now."""
         while self._outstanding:
-            key, asked_us = next(iter(self._outstanding.items()))
-            if time_us - asked_us < TIMEOUT_US:
+            question, servers = next(iter(self._outstanding.items()))
+            if time_us - next(iter(servers.values())).time_us < TIMEOUT_US:
                 break
-            self._time_out(key, time_us)
-        groups, self._events = self._events, {}
-        return [
-            DnsEvent(time, kind, name, type_, reason, count, slowest, ends)
-            for (kind, name, type_, reason, _, _), (time, count, slowest, ends) in groups.items()
-        ]
+            del self._outstanding[question]
+            for asked in servers.values():
+                self._time_out(question, asked, time_us)
+        events, self._events = self._events, {}
+        return list(events.values())
 
-    def _query(self, message: DnsMessage, time_us: int, conversation: Conversation) -> None:
+    def _query(self, message: DnsMessage, time_us: int, conversation: Conversation, asker: Asker) -> None:
         self.counts.queries += 1
+        server = (conversation.server_address, conversation.server_port)
+        servers = self._outstanding.setdefault(_question(message, conversation), {})
         # Sent again: the client has been waiting since the first time.
-        self._outstanding.setdefault(_key(message, conversation), time_us)
+        if server not in servers and len(servers) < MAXIMUM_SERVERS:
+            servers[server] = _Asked(time_us, conversation, asker)
         if len(self._outstanding) > MAXIMUM_OUTSTANDING:
             self._outstanding.popitem(last=False)
             self.counts.forgotten += 1
 
     def _answer(self, message: DnsMessage, time_us: int, conversation: Conversation) -> None:
-        asked_us = self._outstanding.pop(_key(message, conversation), None)
-        if asked_us is None:
+        question = _question(message, conversation)
+        servers = self._outstanding.get(question, {})
+        asked = servers.pop((conversation.server_address, conversation.server_port), None)
+        if asked is None:
             self.counts.unmatched += 1
             return
+        # Who has an answer waits for no other server's; who was told of trouble still does.
+        if not servers or message.code in ("NOERROR", "NXDOMAIN"):
+            del self._outstanding[question]
         self.counts.answers += 1
-        duration = max(0, time_us - asked_us)
+        duration = max(0, time_us - asked.time_us)
         if message.code == "NOERROR":
             reason = "truncated" if message.truncated else None
-            self._add("dns_query", message.name, message.type, reason, time_us, duration, conversation)
+            if message.truncated:
+                self._moved[question[:3]] = time_us
+                if len(self._moved) > MAXIMUM_MOVED:
+                    self._moved.popitem(last=False)
+            self._add("dns_query", question, reason, time_us, duration, asked)
             for address, ttl in message.addresses:
-                self.names.learn(message.name, address, ttl, time_us)
+                self.names.learn(message.name, address, ttl, time_us, conversation.netns, asked.asker.pid)
         else:
-            self._add("dns_failure", message.name, message.type, message.code, time_us, duration, conversation)
+            self._add("dns_failure", question, message.code, time_us, duration, asked)
 
-    def _time_out(self, key: _Key, time_us: int) -> None:
-        del self._outstanding[key]
+    def _time_out(self, question: _Question, asked: _Asked, time_us: int) -> None:
+        moved = question.transport == "udp" and asked.time_us <= self._moved.get(question[:3], -_MOVING_US) + _MOVING_US
+        # The answer may have come to a socket that is closed, or in a segment that was not seen.
+        if moved or self._framing.lost((asked.conversation, True)):
+            self.counts.forgotten += 1
+            return
         self.counts.timeouts += 1
-        conversation, _, name, kind = key
-        self._add("dns_failure", name, kind, "timeout", time_us, None, conversation)
+        self._add("dns_failure", question, "timeout", time_us, None, asked)
 
     def _add(
         self,
         kind: Literal["dns_query", "dns_failure"],
-        name: str,
-        type_: str,
+        question: _Question,
         reason: str | None,
         time_us: int,
         duration_us: int | None,
-        ends: Conversation,
+        asked: _Asked,
     ) -> None:
-        group: _Group = (kind, name, type_, reason, ends.client_address, ends.server_address)
-        before = self._events.get(group)
+        ends, asker = asked.conversation, asked.asker
+        scale = -1 if duration_us is None else duration_us.bit_length()
+        outcome = _Outcome(
+            kind,
+            question.name,
+            question.type,
+            reason,
+            scale,
+            ends.client_address,
+            ends.server_address,
+            ends.netns,
+            asker.pid,
+        )
+        before = self._events.get(outcome)
         if before is None and len(self._events) >= MAXIMUM_EVENTS:
             # Never lost: counted under one name.
-            group = (kind, OTHERS, "", reason, "", "")
-            before = self._events.get(group)
-        count, slowest = (before[1], before[2]) if before else (0, None)
+            outcome = _Outcome(kind, OTHERS, "", reason, scale, "", "", 0, 0)
+            before = self._events.get(outcome)
+        count, slowest = (before.count, before.duration_us) if before else (0, None)
         if slowest is None or (duration_us is not None and duration_us > slowest):
             slowest = duration_us
-        self._events[group] = (time_us, count + 1, slowest, ends)
+        self._events[outcome] = DnsEvent(
+            time_us, kind, outcome.name, outcome.type, reason, count + 1, slowest, ends, asker
+        )
 
 
-def _key(message: DnsMessage, conversation: Conversation) -> _Key:
-    return conversation, message.identifier, message.name, message.type
+def _question(message: DnsMessage, ends: Conversation) -> _Question:
+    return _Question(
+        ends.netns,
+        ends.client_address,
+        ends.client_port,
+        ends.transport,
+        message.identifier,
+        message.name,
+        message.type,
+    )

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,32 +16,10 @@ import pyarrow.dataset as dataset
 import pytest
 
 from tests.support import traffic
-from tests.support.namespaces import Network, end_process, wait_until
+from tests.support.namespaces import Network, wait_until
+from tests.support.recorder import Recorders
 
 pytestmark = pytest.mark.kernel
-
-
-@pytest.fixture
-def recorders() -> Iterator[list[subprocess.Popen[str]]]:
-    started: list[subprocess.Popen[str]] = []
-    yield started
-    for process in started:
-        end_process(process)
-
-
-def record(recorders: list[subprocess.Popen[str]], folder: Path, *options: str) -> subprocess.Popen[str]:
-    """Start a recorder and wait until it records."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "netrec", "record", "-o", str(folder), "--json", *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    recorders.append(process)
-    assert process.stdout is not None
-    assert json.loads(process.stdout.readline())
-    return process
 
 
 def held(pid: int) -> set[tuple[str, int]]:
@@ -75,8 +52,8 @@ def flows(folder: Path, netns: int) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_nothing_is_left_behind(recorders: list[subprocess.Popen[str]], tmp_path: Path, number: int) -> None:
-    process = record(recorders, tmp_path / "trace")
+def test_nothing_is_left_behind(recorders: Recorders, tmp_path: Path, number: int) -> None:
+    process = recorders.record(tmp_path / "trace", "--protocols", "tcp,udp", "--events", "--dns")
     ours = held(process.pid)
     assert {kind for kind, _ in ours} == {"prog", "map", "link"} and len(ours) >= 20
     assert ours <= loaded()
@@ -87,11 +64,9 @@ def test_nothing_is_left_behind(recorders: list[subprocess.Popen[str]], tmp_path
     wait_until(lambda: not ours & loaded(), "programs, maps and links are gone")
 
 
-def test_what_was_sent_is_what_the_files_say(
-    recorders: list[subprocess.Popen[str]], tmp_path: Path, network: Network
-) -> None:
+def test_what_was_sent_is_what_the_files_say(recorders: Recorders, tmp_path: Path, network: Network) -> None:
     space = network.namespace()
-    process = record(recorders, tmp_path / "trace", "--rotate-interval", "1m")
+    process = recorders.record(tmp_path / "trace", "--rotate-interval", "1m")
     with space.entered():
         service = traffic.Server("127.0.0.1")
         with service:
@@ -113,10 +88,10 @@ def test_what_was_sent_is_what_the_files_say(
 
 
 def test_a_killed_recorder_loses_no_flow_that_ended_before_the_last_second(
-    recorders: list[subprocess.Popen[str]], tmp_path: Path, network: Network
+    recorders: Recorders, tmp_path: Path, network: Network
 ) -> None:
     space = network.namespace()
-    process = record(recorders, tmp_path / "trace")
+    process = recorders.record(tmp_path / "trace")
     with space.entered(), traffic.Server("127.0.0.1") as service:
         # Each connection is told by its size.
         end, done, size = time.monotonic() + 4, [], 100

@@ -8,6 +8,7 @@ records.py          the records of TCP's ring buffer
 live.py             TCP: cumulative counters -> deltas
 datagrams.py        UDP and ICMP: turns of the kernel's maps -> flows (datagram_table.py, datagram_records.py)
 events.py           the events table (event_records.py, event_rows.py; listen_drops.py: what only counters tell)
+dns.py              names for flows and events of DNS clients, from packets that dns.bpf.c copies
 rows.py owners.py   records -> the flows table
 recorder_source.py  the life cycle
 """
@@ -102,6 +103,12 @@ SOURCE = SourceSpecification(
             "events",
             False,
             "Also record events: retransmits, resets, failed connects, drops with the kernel's reason.",
+            bool,
+        ),
+        Setting(
+            "dns",
+            False,
+            "Also read what this host's DNS clients ask: names for flows; queries and their failures as events.",
             bool,
         ),
     ),

@@ -10,7 +10,7 @@ enum { ESTABLISHED = 1, SYN_SENT, SYN_RECV, FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLO
 enum { ROLE_CLIENT = 1, ROLE_SERVER = 2 };
 enum { OWNER_UNKNOWN, OWNER_CONNECT, OWNER_CLOSE, OWNER_LISTENER, OWNER_SCAN, OWNER_SEND, OWNER_CREATE };
 enum { COUNT_SEEN, COUNT_LOST_RING, COUNT_LOST_MAP, COUNT_INSERTED, COUNT_DELETED, COUNT_PENDING, COUNT_OWNERLESS,
-       COUNT_EVENTS, COUNT_LOST_EVENTS, COUNT_DATAGRAM_FLOWS, COUNT_LOST_DATAGRAMS, COUNTERS };
+       COUNT_EVENTS, COUNT_LOST_EVENTS, COUNT_DATAGRAM_FLOWS, COUNT_LOST_DATAGRAMS, COUNT_LOST_DNS, COUNTERS };
 enum { CONTROL_AGE, CONTROL_LISTENERS, CONTROL_EVENTS, CONTROL_DATAGRAMS, CONTROL_SAMPLING, CONTROLS };
 enum { EPHEMERAL_LOW = 32768, TASK_IS_KERNEL_THREAD = 0x200000 };
 
@@ -159,4 +159,31 @@ static inline void task_owner(u64 task, struct owner *owner)
     READ(pointer, pointer, OFFSET_css_set_dfl_cgrp);
     READ(pointer, pointer, OFFSET_cgroup_kn);
     READ(owner->cgroup, pointer, OFFSET_kernfs_node_id);
+}
+
+/* A pointer that the verifier knows as a socket, as a number. */
+static inline u64 number_of(void *socket)
+{
+    u64 pointer = (u64)socket, number = 0;
+    read_kernel(&number, sizeof(number), &pointer);
+    return number;
+}
+
+/* The process that sends, in its own context: packets of a process's datagram socket are never sent by anybody else. A
+ * socket without a file is the kernel's own: it answers from whatever context it is in. */
+static inline int sender_of(u64 sk, struct owner *owner)
+{
+    u64 socket = 0, file = 0, task = bpf_get_current_task();
+    u32 flags = 0;
+    u16 type = 0;
+    READ(socket, sk, OFFSET_sock_sk_socket);
+    READ(type, sk, OFFSET_sock_sk_type);
+    if (!socket || (type != 2 && type != 3))                   /* SOCK_DGRAM, SOCK_RAW */
+        return 0;
+    READ(file, socket, OFFSET_socket_file);
+    READ(flags, task, OFFSET_task_struct_flags);
+    if (!file || (flags & TASK_IS_KERNEL_THREAD))
+        return 0;
+    task_owner(task, owner);
+    return 1;
 }

@@ -40,33 +40,6 @@ static inline struct datagram_flow *find_datagrams(struct datagram_key *key, u64
     return datagrams_even.lookup(key);
 }
 
-/* A pointer that the verifier knows as a socket, as a number. */
-static inline u64 number_of(void *socket)
-{
-    u64 pointer = (u64)socket, number = 0;
-    read_kernel(&number, sizeof(number), &pointer);
-    return number;
-}
-
-/* The process that sends, in its own context: packets of a process's datagram socket are never sent by anybody else. A
- * socket without a file is the kernel's own: it answers from whatever context it is in. */
-static inline int sender_of(u64 sk, struct owner *owner)
-{
-    u64 socket = 0, file = 0, task = bpf_get_current_task();
-    u32 flags = 0;
-    u16 type = 0;
-    READ(socket, sk, OFFSET_sock_sk_socket);
-    READ(type, sk, OFFSET_sock_sk_type);
-    if (!socket || (type != 2 && type != 3))                   /* SOCK_DGRAM, SOCK_RAW */
-        return 0;
-    READ(file, socket, OFFSET_socket_file);
-    READ(flags, task, OFFSET_task_struct_flags);
-    if (!file || (flags & TASK_IS_KERNEL_THREAD))
-        return 0;
-    task_owner(task, owner);
-    return 1;
-}
-
 static inline void take_owner(struct datagram_flow *flow, u64 sk, u8 sent)
 {
     struct holder holder = {};

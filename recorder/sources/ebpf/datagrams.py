@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pyarrow as pa
 
-from netrec.errors import CannotRecordError
 from recorder.bpf import syscalls
-from recorder.bpf.compiler import Loaded, attach_type
+from recorder.bpf.compiler import Loaded
 from recorder.sources.ebpf import datagram_records as d
 from recorder.sources.ebpf import records as r
+from recorder.sources.ebpf.cgroup_hooks import attach
 from recorder.sources.ebpf.datagram_table import DatagramTable
-from recorder.sources.ebpf.owners import cgroup2_mount
 from recorder.sources.ebpf.programs import DATAGRAMS
 from recorder.sources.ebpf.rows import RowMaker
 
@@ -48,7 +47,7 @@ class DatagramSource:
         now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         self._table = DatagramTable(now, idle_ns, MAX_LIVE, secrets.randbits(64))
         self._sampled: list[np.ndarray] = []
-        self._links = _attach(loaded)
+        self._links = attach(loaded, DATAGRAMS.cgroup_hooks, "record with --protocols tcp")
 
     def sample(self, interval: int) -> None:
         """The kernel counts 1 in `interval` flows from now on."""
@@ -108,24 +107,3 @@ class DatagramSource:
         yield "flows", self._maker.rows(flow, new, reason)
         self.owners_known += int(np.count_nonzero(flow["owner_source"]))
         self.rows_made += len(live)
-
-
-def _attach(loaded: Loaded) -> list[int]:
-    mount = cgroup2_mount()
-    if mount is None:
-        raise CannotRecordError(
-            "UDP and ICMP are seen at cgroup2, which is not mounted",
-            "mount -t cgroup2 none /sys/fs/cgroup, or record with --protocols tcp",
-        )
-    root = os.open(mount, os.O_RDONLY | os.O_DIRECTORY)
-    links: list[int] = []
-    try:
-        for name, kind in DATAGRAMS.cgroup_hooks.items():
-            links.append(syscalls.attach_cgroup(loaded.functions[name], root, attach_type(kind)))
-    except CannotRecordError:
-        for link in links:
-            os.close(link)
-        raise
-    finally:
-        os.close(root)
-    return links

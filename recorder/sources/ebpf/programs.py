@@ -26,6 +26,8 @@ FOLDER = Path(__file__).parent
 COMMON = "common.bpf.h"
 MAX_PENDING = 4096
 MAX_EVENTS = 16384
+# Room for what DNS clients exchange in a tenth of a second: some thousand packets. It bounds what parsing may cost.
+DNS_RING_BYTES = 1 << 19
 _PAGE = 4096
 
 
@@ -77,7 +79,12 @@ DATAGRAMS = Part(
     },
     maps=("datagrams_even", "datagrams_odd"),
 )
-PARTS = (DATAGRAMS, TCP, EVENTS)
+DNS = Part(
+    "dns.bpf.c",
+    cgroup_hooks={"dns_sent": CGROUP_EGRESS, "dns_received": CGROUP_INGRESS},
+    maps=("dns_packets",),
+)
+PARTS = (DATAGRAMS, TCP, EVENTS, DNS)
 
 
 def chosen(settings: Mapping[str, Any]) -> tuple[Part, ...]:
@@ -87,6 +94,8 @@ def chosen(settings: Mapping[str, Any]) -> tuple[Part, ...]:
         wanted.insert(0, DATAGRAMS)
     if settings.get("events"):
         wanted.append(EVENTS)
+    if settings.get("dns"):
+        wanted.append(DNS)
     return tuple(wanted)
 
 
@@ -125,6 +134,8 @@ def request(settings: Mapping[str, Any]) -> Request:
     if DATAGRAMS in parts:
         defines |= {"WITH_DATAGRAMS": 1}
         defines |= {f"WANT_{name.upper()}": 1 for name in protocols.chosen(settings)}
+    if DNS in parts:
+        defines |= {"DNS_RING_PAGES": DNS_RING_BYTES // _PAGE}
     functions: dict[str, str] = {}
     for part in parts:
         functions |= dict.fromkeys(part.tracepoints, RAW_TRACEPOINT) | dict.fromkeys(part.iterators, ITERATOR)

@@ -21,6 +21,7 @@ from recorder.sources.ebpf import protocols
 from recorder.sources.ebpf import records as r
 from recorder.sources.ebpf.programs import (
     DATAGRAMS,
+    DNS,
     EVENTS,
     MAX_PENDING,
     chosen,
@@ -30,7 +31,9 @@ from recorder.sources.ebpf.programs import (
 )
 
 if TYPE_CHECKING:
+    from recorder.dns.names import NameTable
     from recorder.sources.ebpf.datagrams import DatagramSource
+    from recorder.sources.ebpf.dns import DnsSource
     from recorder.sources.ebpf.events import EventSource
 
 
@@ -54,6 +57,7 @@ class EbpfSource:
         self._idle_timeout_ns = int(settings.get("idle_timeout", 30.0) * 1e9)
         self._datagrams: DatagramSource | None = None
         self._events: EventSource | None = None
+        self._dns: DnsSource | None = None
         self._links: list[int] = []
         self._iterators: dict[str, int] = {}
         self._loaded: Loaded | None = None
@@ -103,6 +107,10 @@ class EbpfSource:
 
             settings = self._context.settings
             self._events = EventSource(loaded, max_events(settings), self._counters, self._iterators["tcp"])
+        if DNS in self._parts:
+            from recorder.sources.ebpf.dns import DnsSource
+
+            self._dns = DnsSource(loaded)
         self._take_baseline()
         self._schedule_scan()
 
@@ -118,6 +126,10 @@ class EbpfSource:
         if effort.active_timeout != before.active_timeout:
             self._schedule_scan()
 
+    def names(self) -> tuple[NameTable, int] | None:
+        """The names that this host's DNS clients have learned, and the microseconds from its clock to UTC."""
+        return (self._dns.observer.names, self._clock.offset_ns() // 1000) if self._dns else None
+
     def poll(self) -> bool:
         """Empty the ring into memory; True when it was more than a quarter full."""
         assert self._ring is not None
@@ -129,6 +141,8 @@ class EbpfSource:
             self._chunks.append(chunk)
         if self._datagrams:
             self._datagrams.poll()
+        if self._dns:
+            self._dns.poll()
         return fill * 4 > self._ring_size
 
     def read(self) -> Iterator[tuple[str, Any]]:
@@ -144,6 +158,8 @@ class EbpfSource:
             yield from self._datagrams.rows(self._active_timeout_ns if due else None)
         if self._events:
             yield from self._events.rows(self._live, self._rows)
+        if self._dns:
+            yield from self._dns.rows(self._rows)
 
     def health(self) -> SourceHealth:
         """Counters since the last call; after `stop`, what came until then."""
@@ -156,7 +172,7 @@ class EbpfSource:
         misses = sum(syscalls.recursion_misses(self._loaded.functions[name]) for name in self._tracepoints)
         health = SourceHealth(
             events_seen=int(new["seen"]) + self._taken,
-            lost_in_ring=int(new["lost_ring"]),
+            lost_in_ring=int(new["lost_ring"] + new["lost_dns"]),
             lost_in_map=int(new["lost_map"] + new["lost_events"] + new["lost_datagrams"]),
             lost_in_kernel=misses - self._last_misses,
             owners_known=self._owners_known,
@@ -184,6 +200,8 @@ class EbpfSource:
             yield from self._datagrams.last_rows()
         if self._events:
             yield from self._events.rows(self._live, self._rows)
+        if self._dns:
+            yield from self._dns.rows(self._rows)
         self._last_health = self.health()
         self.close()
 
@@ -200,6 +218,8 @@ class EbpfSource:
             self._ring.close()
             self._ring = None
             self._cgroups.close()
+            if self._dns:
+                self._dns.close()
         if self._loaded is not None:
             self._loaded.close()
             self._loaded = self._datagrams = None
@@ -211,6 +231,8 @@ class EbpfSource:
         self._links = []
         if self._datagrams:
             self._datagrams.stop()
+        if self._dns:
+            self._dns.stop()
 
     def _take_baseline(self) -> None:
         """Enter the sockets that are open already, with what they have counted so far."""

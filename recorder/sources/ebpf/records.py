@@ -57,6 +57,7 @@ COUNTERS = (
     "lost_events",
     "datagram_flows",
     "lost_datagrams",
+    "lost_dns",
 )
 # Places of the array `control`.
 CONTROL_AGE, CONTROL_LISTENERS, CONTROL_EVENTS, CONTROL_DATAGRAMS, CONTROL_SAMPLING = range(5)
