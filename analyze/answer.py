@@ -17,20 +17,34 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from analyze import render
+from analyze.header import Chart
 from analyze.result import Column
 from netrec.errors import UsageError
 from netrec.text import printable
 
 if TYPE_CHECKING:
     from analyze.options import Session
+    from analyze.render.figure import Figure
+    from analyze.result import Result
     from analyze.scan import Scan
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure of a section: `frame` None draws the section's own rows; `columns` give the units."""
+
+    title: str
+    chart: Chart
+    frame: pl.DataFrame | None = None
+    columns: Sequence[Column] = ()
 
 
 @dataclass(frozen=True)
 class Section:
     """A titled table. `columns` give the units; `empty` is the sentence that stands for no rows.
 
-    `display`, when given, is what people are shown instead: fewer columns, values as text.
+    `display`, when given, is what people are shown instead: fewer columns, values as text. `asked` is the SQL whose
+    rows it rests on.
     """
 
     name: str
@@ -39,6 +53,8 @@ class Section:
     columns: Sequence[Column] = ()
     empty: str = ""
     display: pl.DataFrame | None = None
+    drawings: Sequence[Drawing] = ()
+    asked: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -51,6 +67,7 @@ class Answer:
     notes: Sequence[str] = ()
     sections: Sequence[Section] = ()
     document: dict[str, Any] = field(default_factory=dict)
+    subject: str = ""  # of what, where that is not the traces of the command line
 
 
 def write(answer: Answer, session: Session, scan: Scan) -> int:
@@ -77,18 +94,29 @@ def write(answer: Answer, session: Session, scan: Scan) -> int:
 
 
 def _draw(answer: Answer, session: Session, scan: Scan) -> None:
-    """The first section that can be drawn, as the drawing that was asked for."""
-    from analyze.report import parts
-
+    """Every figure of the answer, under each other, as the drawing that was asked for."""
     session.say(answer.sentence)
-    for section in answer.sections:
-        if not section.frame.is_empty():
-            result = as_result(section, session, scan)
-            result.chart, result.summary = parts.chart_of(result), section.title
-            if result.chart is not None:
-                session.write(result, scan)
-                return
-    raise UsageError(f"this {answer.name} has no chart", "leave out --plot, or choose another --format")
+    found = [entry for section in answer.sections for entry in figures(section, session, scan)]
+    if not found or session.format not in render.TAKES_SEVERAL:
+        raise UsageError(f"this {answer.name} has no such chart", "leave out --plot, or choose another --format")
+    with render.opened(session.output, session.format) as stream:
+        render.write_figures(found, session.format, stream)
+
+
+def figures(section: Section, session: Session, scan: Scan) -> list[tuple[str, Figure]]:
+    """The figures of a section with their titles; those in which there is nothing to draw are left out."""
+    from analyze.render import figure
+
+    found = []
+    for drawing in section.drawings:
+        rows = drawing.frame if drawing.frame is not None else section.frame
+        if rows.is_empty():
+            continue
+        result = _result(rows, drawing.columns or section.columns, section.name, session, scan)
+        drawn = figure.build(drawing.chart, result.columns, result.rows(), session.zone)
+        if drawn.points:
+            found.append((drawing.title, drawn))
+    return found
 
 
 def as_document(answer: Answer) -> dict[str, Any]:
@@ -125,11 +153,15 @@ def as_text(answer: Answer, session: Session, scan: Scan) -> str:
     return stream.getvalue()
 
 
-def as_result(section: Section, session: Session, scan: Scan, for_people: bool = False) -> Any:
+def as_result(section: Section, session: Session, scan: Scan, for_people: bool = False) -> Result:
     """A section's rows as a result to write."""
     shown = section.display if for_people and section.display is not None else section.frame
-    frame = shown.with_columns(pl.col(pl.Float64).fill_nan(None))
-    return session.result(scan, frame.to_arrow(), section.columns, section.name)
+    return _result(shown, section.columns, section.name, session, scan)
+
+
+def _result(frame: pl.DataFrame, columns: Sequence[Column], name: str, session: Session, scan: Scan) -> Result:
+    known = frame.with_columns(pl.col(pl.Float64).fill_nan(None))
+    return session.result(scan, known.to_arrow(), columns, name)
 
 
 def _markdown(text: str) -> str:

@@ -32,10 +32,13 @@ def frame(scan: Scan, sql: str, parameters: dict[str, Any] | None = None) -> pl.
 
 @contextlib.contextmanager
 def recorded() -> Iterator[list[str]]:
-    """Collect the SQL of every `frame` inside the block."""
+    """Collect the SQL of every `frame` inside the block; blocks may stand in one another."""
     asked: list[str] = []
+    outer = _asked.get()
     token = _asked.set(asked)
     try:
         yield asked
     finally:
         _asked.reset(token)
+        if outer is not None:
+            outer += asked

@@ -34,7 +34,7 @@ from netrec.errors import QueryError
 TYPES = ("choice", "dimension", "integer", "number", "text", "boolean", "duration", "time")
 UNITS = ("", "bytes", "bytes/s", "bits/s", "packets", "flows", "flows/s", "segments", "events", "rows", "us", "ms", "s",
          "ratio", "count")  # fmt: skip
-CHARTS = ("bar", "line", "area", "scatter", "heatmap", "graph", "interval", "band", "none")
+CHARTS = ("bar", "line", "area", "scatter", "curve", "heatmap", "graph", "interval", "band", "span", "none")
 _NAME = r"[a-z][a-z0-9_]*"
 _PARAM = re.compile(
     rf"(?P<name>{_NAME})\s+(?P<type>[a-z]+)(?:\((?P<choices>[^)]*)\))?(?:\s*=\s*(?P<default>[^:]+?))?\s*:\s*(?P<help>.+)"

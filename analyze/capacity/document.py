@@ -10,14 +10,26 @@ from typing import Any
 
 import polars as pl
 
-from analyze.answer import Answer, Section
+from analyze.answer import Answer, Drawing, Section
 from analyze.capacity.traffic import Extent
+from analyze.header import Chart
 from analyze.result import Column
 from analyze.statistics.outlook import AT_RISK, UNKNOWN, Outlook
 from netrec.text import format_count, format_duration, format_size
 
 FORMAT = 1
 SHOWN = 20
+FANS = 3
+DAY_US = 86_400_000_000
+NO_FORECAST = "no resource has the 14 days of history that a forecast needs"
+COLUMNS = (
+    Column("share", "DOUBLE", "ratio"),
+    Column("bytes_per_second", "DOUBLE", "bytes/s"),
+    Column("billed_bits_per_second", "DOUBLE", "bits/s"),
+    Column("share_of_month", "DOUBLE", "ratio"),
+    Column("mean_life", "DOUBLE", "s"),
+    Column("bin_seconds", "BIGINT", "s"),
+)
 
 
 @dataclass(frozen=True)
@@ -37,8 +49,9 @@ def build(
     extent: Extent,
     sections: Sequence[Section],
     notes: Sequence[str],
+    asked_sql: Sequence[str] = (),
 ) -> Answer:
-    """The answer; `sections` are those beside the resources."""
+    """The answer; `sections` are those beside the resources, `asked_sql` the queries behind these."""
     last = datetime.fromtimestamp(extent.end / 1e6, UTC).date()
     limited = [one for one in outlooks if one.resource.limit > 0]
     rows = pl.DataFrame([_row(one, last) for one in outlooks], infer_schema_length=None, schema=_SCHEMA)
@@ -54,9 +67,16 @@ def build(
         "hosts": asked.hosts,
         "seconds": extent.seconds,
     }
-    own = Section("resources", "Resources, what fills first on top", rows, (), "none", display=shown)
-    fan = Section("forecast", "Forecast of the first to fill", _fan(limited, last), (), "there is no forecast yet")
-    return Answer("capacity", sentence(limited, asked, extent, last), code, notes, [own, *sections, fan], document)
+    forecast = [one for one in limited if one.prediction][:FANS]
+    fans = [_fan(one, extent) for one in forecast]
+    own = Section(
+        "resources", "Resources, what fills first on top", rows, COLUMNS, "none", display=shown, asked=asked_sql,
+        drawings=[*fans, _use(limited)],
+    )  # fmt: skip
+    table = Section(
+        "forecast", "Forecast of the first to fill", _ahead(forecast[:1], last), (), NO_FORECAST, asked=asked_sql
+    )
+    return Answer("capacity", sentence(limited, asked, extent, last), code, notes, [own, *sections, table], document)
 
 
 def exit_code(limited: Sequence[Outlook], asked: Asked) -> int:
@@ -138,6 +158,7 @@ def _shown(one: Outlook, last: date, asked: Asked) -> dict[str, str]:
     row = {
         "resource": resource.name,
         "host": resource.host,
+        "status": one.status if resource.limit > 0 else "-",
         "now": _amount(resource.now, resource.unit),
         "peak": _amount(resource.peak, resource.unit),
         "limit": _amount(resource.limit, resource.unit),
@@ -148,7 +169,6 @@ def _shown(one: Outlook, last: date, asked: Asked) -> dict[str, str]:
         "P50": _date(last, crossing.p50) if crossing else "-",
         "P90": _date(last, crossing.p90) if crossing else "-",
         "covers": _percent(prediction.coverage) if prediction else "-",
-        "status": one.status if one.resource.limit > 0 else "-",
         "note": one.reason,
     }
     if asked.growth or asked.lost:
@@ -157,27 +177,58 @@ def _shown(one: Outlook, last: date, asked: Asked) -> dict[str, str]:
             + (f" {asked.growth:+.0%}" if asked.growth else "")
             + (f" -{asked.lost} hosts" if asked.lost else "")
         )
-        row = {**dict(list(row.items())[:7]), label: _percent(one.after), **dict(list(row.items())[7:])}
+        row = {**dict(list(row.items())[:8]), label: _percent(one.after), **dict(list(row.items())[8:])}
     return row
 
 
-def _fan(limited: Sequence[Outlook], last: date) -> pl.DataFrame:
+def _ahead(chosen: Sequence[Outlook], last: date) -> pl.DataFrame:
+    """The forecast in about ten steps."""
     schema = {
         "resource": pl.String, "host": pl.String, "date": pl.String, "low": pl.Float64, "middle": pl.Float64,
         "high": pl.Float64, "limit": pl.Float64,
     }  # fmt: skip
-    for one in limited:
-        if one.prediction is not None:
-            prediction = one.prediction
-            rows = [
-                (one.resource.name, one.resource.host, _date(last, day + 1), low, middle, high, one.resource.limit)
-                for day, (low, middle, high) in enumerate(
-                    zip(prediction.low, prediction.middle, prediction.high, strict=True)
-                )
-                if day % max(1, len(prediction.low) // 10) == 0
-            ]
-            return pl.DataFrame(rows, schema=schema, orient="row")
-    return pl.DataFrame(schema=schema)
+    rows = [
+        (one.resource.name, one.resource.host, _date(last, day + 1), low, middle, high, one.resource.limit)
+        for one in chosen
+        if (found := one.prediction)
+        for day, (low, middle, high) in enumerate(zip(found.low, found.middle, found.high, strict=True))
+        if day % max(1, len(found.low) // 10) == 0
+    ]
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def _fan(one: Outlook, extent: Extent) -> Drawing:
+    """Daily peaks, the forecast with its interval, and the limit."""
+    assert one.prediction is not None
+    resource, found = one.resource, one.prediction
+    midnight = extent.end // DAY_US * DAY_US
+    past = [
+        ("daily peak", midnight - (len(resource.days) - 1 - day) * DAY_US, peak, None, None, resource.limit)
+        for day, peak in enumerate(resource.days.tolist())
+        if math.isfinite(peak)
+    ]
+    ahead = [
+        ("forecast, 80% interval", midnight + (day + 1) * DAY_US, middle, low, high, resource.limit)
+        for day, (low, middle, high) in enumerate(
+            zip(found.low.tolist(), found.middle.tolist(), found.high.tolist(), strict=True)
+        )
+    ]
+    frame = pl.DataFrame([*past, *ahead], schema=["series", "day", "peak", "low", "high", "limit"], orient="row")
+    if resource.limit >= 1000:
+        frame = frame.with_columns(pl.col("peak", "low", "high", "limit").round().cast(pl.Int64))
+    unit = {"byte": "bytes", "byte/s": "bytes/s"}.get(resource.unit, resource.unit)
+    return Drawing(
+        f"{resource.name} on {resource.host}: daily peak against its limit",
+        Chart("band", {"x": "day", "y": "peak", "low": "low", "high": "high", "limit": "limit", "series": "series"}),
+        frame.with_columns(pl.from_epoch("day", time_unit="us").dt.replace_time_zone("UTC")),
+        [Column(name, "DOUBLE", unit) for name in ("peak", "low", "high", "limit")],
+    )
+
+
+def _use(limited: Sequence[Outlook]) -> Drawing:
+    rows = [(f"{one.resource.name} on {one.resource.host}", one.resource.share) for one in limited[:SHOWN]]
+    frame = pl.DataFrame(rows, schema={"resource": pl.String, "share": pl.Float64}, orient="row")
+    return Drawing("Peak as a share of the limit", Chart("bar", {"x": "share", "y": "resource"}), frame, COLUMNS)
 
 
 def _date(last: date, days: float) -> str:
@@ -197,11 +248,3 @@ def _amount(value: float, unit: str) -> str:
         return ("-" if value < 0 else "") + format_size(abs(value)) + unit.removeprefix("byte")
     sign = "-" if value < 0 else ""
     return f"{sign}{format_count(abs(value)) if abs(value) >= 10 or value == 0 else f'{abs(value):.2g}'} {unit}"
-
-
-COLUMNS = (
-    Column("bytes_per_second", "DOUBLE", "byte/s"),
-    Column("billed_bits_per_second", "DOUBLE", "bit/s"),
-    Column("share_of_month", "DOUBLE", "ratio"),
-    Column("mean_life", "DOUBLE", "s"),
-)

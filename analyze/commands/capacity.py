@@ -56,6 +56,7 @@ def command(
     need_statistics()
     from analyze import answer
     from analyze.capacity import document, gauges, traffic
+    from analyze.frames import recorded
     from analyze.statistics.outlook import look, order
 
     asked = document.Asked(
@@ -65,14 +66,17 @@ def command(
     scan = session.open()
     if not scan.has("flows") and not scan.has("host"):
         scan.require("flows")
-    flows = traffic.load(scan) if scan.has("flows") else None
-    resources = gauges.load(scan) if scan.has("host") else []
-    if flows is None and not resources:
-        raise UsageError("the trace has no flow and no gauge in this time window", "widen it, or see netrec inspect")
+    with recorded() as queries:
+        flows = traffic.load(scan) if scan.has("flows") else None
+        resources = gauges.load(scan) if scan.has("host") else []
+        if flows is None and not resources:
+            raise UsageError(
+                "the trace has no flow and no gauge in this time window", "widen it, or see netrec inspect"
+            )
+        if flows:
+            resources += [*traffic.resources(flows, speed), *traffic.port_use(scan)]
     notes = [] if scan.has("host") else ["this trace has no host table: record with --source ebpf,host for every limit"]
     extent = flows.extent if flows else _gauge_extent(scan)
-    if flows:
-        resources += [*traffic.resources(flows, speed), *traffic.port_use(scan)]
     seen = len({resource.host for resource in resources})
     asked = document.Asked(asked.threshold, asked.lead_days, asked.growth, lose, hosts or seen)
     if lose and lose >= asked.hosts:
@@ -88,30 +92,50 @@ def command(
             for resource in resources
         ]
     )  # fmt: skip
-    sections = _sections(scan, flows, outlooks, notes)
+    sections = _sections(scan, flows, outlooks, notes, queries)
     for skipped in scan.skipped:
         session.say(str(skipped))
-    return answer.write(document.build(outlooks, asked, extent, sections, notes), session, scan)
+    return answer.write(document.build(outlooks, asked, extent, sections, notes, queries), session, scan)
 
 
-def _sections(scan: Scan, flows: Traffic | None, outlooks: list[Outlook], notes: list[str]) -> list[Section]:
-    from analyze.answer import Section
+def _sections(
+    scan: Scan, flows: Traffic | None, outlooks: list[Outlook], notes: list[str], bins: list[str]
+) -> list[Section]:
+    import polars as pl
+
+    from analyze.answer import Drawing, Section
     from analyze.capacity import document, gauges, traffic
+    from analyze.frames import recorded
+    from analyze.header import Chart
 
     sections = []
     if flows:
-        services = traffic.services(scan, flows.extent)
+        with recorded() as queries:
+            services = traffic.services(scan, flows.extent)
         _check_little(scan, services, notes)
+        bursts = Chart("curve", {"x": "bin_seconds", "y": "peak_over_mean", "series": "series"})
+        labelled = traffic.bursts(flows).with_columns(series=pl.format("{}, {}", "host", "what"))
         sections = [
-            Section("services", "Services by open connections", services, document.COLUMNS),
-            Section("bursts", "Bursts: peak over mean by bin size", traffic.bursts(flows)),
-            Section("billing", "Billed: 95th percentile of 5-minute means", traffic.billing(flows), document.COLUMNS),
-        ]
+            Section(
+                "services", "Services by open connections", services, document.COLUMNS, asked=queries,
+                drawings=[Drawing("Open connections (mean)", Chart("bar", {"x": "mean_open", "y": "service"}))],
+            ),
+            Section(
+                "bursts", "Bursts: peak over mean by bin size", labelled.drop("series"), document.COLUMNS, asked=bins,
+                drawings=[Drawing("Peak over mean by bin size", bursts, labelled)],
+            ),
+            Section(
+                "billing", "Billed: 95th percentile of 5-minute means", traffic.billing(flows), document.COLUMNS,
+                asked=bins,
+            ),
+        ]  # fmt: skip
         notes.append("bursts shorter than a second show in no interval counter: look at the drops beside them")
     fullest = next((one for one in outlooks if one.resource.kind == "gauge"), None)
     if fullest:
         title = f"The ten highest readings of {fullest.resource.name}"
-        sections.append(Section("evidence", title, gauges.highest(scan, fullest.resource)))
+        with recorded() as queries:
+            highest = gauges.highest(scan, fullest.resource)
+        sections.append(Section("evidence", title, highest, document.COLUMNS, asked=queries))
     return sections
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,7 @@ def command(
     need_statistics()
     from analyze import answer
     from analyze.compare import document, explain, measure, windows
+    from analyze.frames import recorded
     from analyze.statistics.assessment import Window, assess
     from analyze.statistics.comparison import REGRESSED
 
@@ -72,7 +74,8 @@ def command(
     scans = windows.open_sides(session, traces, baseline, candidate)
     for scan in scans:
         scan.require("flows")
-    outlines = [measure.outline(scan) for scan in scans]
+    with recorded() as outlined:
+        outlines = [measure.outline(scan) for scan in scans]
     for name, outline in zip(("baseline", "candidate"), outlines, strict=True):
         if outline is None:
             raise UsageError(f"the {name} has no flow in its window", "widen the window, or see netrec inspect")
@@ -82,18 +85,22 @@ def command(
     ]
     refuse(qualities[0], qualities[1])
     strata = measure.name_strata(before.combinations, after.combinations)
-    sides = [
-        measure.measure(scan, outline, names, quality)
-        for scan, outline, names, quality in zip(scans, (before, after), strata, qualities, strict=True)
-    ]
+    with recorded() as measured:
+        sides = [
+            measure.measure(scan, outline, names, quality)
+            for scan, outline, names, quality in zip(scans, (before, after), strata, qualities, strict=True)
+        ]
     windows_measured = [
         Window(one.window.seconds, one.buckets, one.counts, one.histograms, one.quality) for one in sides
     ]
     assessment = assess(windows_measured[0], windows_measured[1], metrics=chosen, fail_on=fail_on)
     regressed = [row for row in assessment.rows if row.verdict == REGRESSED]
-    contributions = explain.contributions(*scans, after.window, regressed, by)
+    with recorded() as sliced:
+        contributions = explain.contributions(*scans, after.window, regressed, by)
     edges = explain.edges(before.combinations, after.combinations)
-    outcome = document.build(assessment, sides[0], sides[1], contributions, edges, fail_on)
+    asked = {"metrics": measured, "slices": sliced, "edges": outlined}
+    outcome = document.build(assessment, sides[0], sides[1], contributions, edges, fail_on, asked)
+    outcome = replace(outcome, subject=" with ".join(reversed(traces)))
     if junit:
         from analyze.render import opened
 

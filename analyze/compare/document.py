@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
 import polars as pl
 
-from analyze.answer import Answer, Section
+from analyze.answer import Answer, Drawing, Section
 from analyze.compare.measure import Measured
+from analyze.header import Chart
 from analyze.result import Column
 from analyze.statistics.assessment import Assessment
-from analyze.statistics.comparison import IMPROVED, INCONCLUSIVE, PASS, REGRESSED, MetricVerdict, exit_code
+from analyze.statistics.comparison import IMPROVED, INCONCLUSIVE, INFORMATION, PASS, REGRESSED, MetricVerdict, exit_code
+from analyze.statistics.quantiles import cumulative_distribution, quantile
 from netrec.text import format_size, printable
 
 FORMAT = 1  # of the JSON document; fields are only ever added within one number
@@ -35,6 +37,16 @@ COLUMNS = (
     Column("verdict", "VARCHAR", "", "regressed, improved, pass, inconclusive or information"),
     Column("reason", "VARCHAR", "", "why there is no verdict, or why so"),
 )
+FOREST = Chart("interval", {"x": "change", "y": "metric", "low": "low", "high": "high", "limit": "matters_from"})
+BARS = Chart("bar", {"x": "share_of_change", "y": "slice"})
+CURVE = Chart("curve", {"x": "milliseconds", "y": "share", "series": "side"})
+# Histogram of a comparison -> what its distribution is called.
+CURVES = {"connect_latency": "Connect latency", "rtt": "Round-trip time"}
+CURVE_COLUMNS = (
+    Column("milliseconds", "DOUBLE", "ms", "a value"),
+    Column("share", "DOUBLE", "ratio", "share of the connections that have this value or a smaller one"),
+)
+SHOWN_QUANTILES = (0.5, 0.75, 0.9, 0.95, 0.99)
 SLICE_COLUMNS = (
     Column("baseline", "DOUBLE", "ratio", "affected share in the baseline"),
     Column("candidate", "DOUBLE", "ratio", "affected share in the candidate"),
@@ -50,21 +62,44 @@ def build(
     contributions: pl.DataFrame,
     edges: pl.DataFrame,
     fail_on: Sequence[str],
+    asked: Mapping[str, Sequence[str]],
 ) -> Answer:
-    """The answer of a comparison that could be made."""
+    """The answer of a comparison that could be made; `asked` is the SQL behind "metrics", "slices" and "edges"."""
     metrics = pl.DataFrame(
         [_row(row) for row in assessment.rows], schema_overrides={"reason": pl.String}, infer_schema_length=None
     )
     shown = pl.DataFrame([_shown(row) for row in assessment.rows])
-    sections = [Section("metrics", "Metrics", metrics, COLUMNS, display=shown)]
+    judged = pl.when(pl.col("verdict") != INFORMATION).then("matters_from")
+    forest = metrics.filter(pl.col("change").is_finite()).with_columns(matters_from=judged)
+    drawings = [Drawing("Change with its 95% interval; grey: what does not matter", FOREST, forest, COLUMNS)]
+    sections = [
+        Section("metrics", "Metrics", metrics, COLUMNS, display=shown, asked=asked["metrics"], drawings=drawings)
+    ]
     if any(row.verdict == REGRESSED for row in assessment.rows):
         sections.append(
             Section(
                 "slices", "Where it comes from", contributions, SLICE_COLUMNS,
-                "no slice stands out: the change is spread over the traffic",
+                "no slice stands out: the change is spread over the traffic", asked=asked["slices"],
+                drawings=_shares(contributions),
             )
         )  # fmt: skip
-    sections.append(Section("edges", "New and vanished client-to-service edges", edges.head(20), (), "none"))
+    sides = {"baseline": baseline, "candidate": candidate}
+    curves = distributions(sides)
+    sections.append(
+        Section(
+            "distributions", "Distributions", curves, CURVE_COLUMNS, "neither latency nor round-trip time was measured",
+            _quantiles(sides), asked=asked["metrics"],
+            drawings=[
+                Drawing(f"{title}: share of connections up to a value", CURVE, curves.filter(pl.col("what") == name))
+                for name, title in CURVES.items()
+            ],
+        )
+    )  # fmt: skip
+    sections.append(
+        Section(
+            "edges", "New and vanished client-to-service edges", edges.head(20), (), "none", asked=asked["edges"]
+        )
+    )  # fmt: skip
     document: dict[str, Any] = {
         "format": FORMAT,
         "verdict": assessment.verdict,
@@ -82,6 +117,46 @@ def build(
         sections,
         document,
     )
+
+
+def _shares(contributions: pl.DataFrame) -> list[Drawing]:
+    if contributions.is_empty():
+        return []
+    several = contributions["metric"].n_unique() > 1
+    named = (
+        pl.format("{}: {} {}", "metric", "dimension", "value") if several else pl.format("{} {}", "dimension", "value")
+    )
+    return [Drawing("Share of the whole change", BARS, contributions.with_columns(slice=named), SLICE_COLUMNS)]
+
+
+def distributions(sides: Mapping[str, Measured]) -> pl.DataFrame:
+    """The cumulative distributions of `CURVES` on both sides, as the traffic was: columns what, side, milliseconds,
+    share; at most about 150 rows a curve, the last of share 1.
+    """
+    found = []
+    for what in CURVES:
+        for side, measured in sides.items():
+            own = measured.histograms.filter(pl.col("histogram") == what).group_by("bin").agg(pl.col("count").sum())
+            curve = cumulative_distribution(own["bin"].to_numpy(), own["count"].to_numpy())
+            # Even steps, and finer ones in the tail.
+            step = (pl.col("share") * pl.when(pl.col("share") < 0.9).then(50).otherwise(1000)).ceil()
+            thin = curve.with_columns(step=step).unique("step", keep="last", maintain_order=True)
+            found.append(
+                thin.select(what=pl.lit(what), side=pl.lit(side), milliseconds=pl.col("value") / 1000, share="share")
+            )
+    return pl.concat(found)
+
+
+def _quantiles(sides: Mapping[str, Measured]) -> pl.DataFrame:
+    """The distributions as people read them: a few quantiles of both sides."""
+    rows = []
+    for what, title in CURVES.items():
+        for side, measured in sides.items():
+            own = measured.histograms.filter(pl.col("histogram") == what)
+            bins, counts = own["bin"].to_numpy(), own["count"].to_numpy()
+            shown = {f"p{100 * one:g}": _value(quantile(bins, counts, one), "us") for one in SHOWN_QUANTILES}
+            rows.append({"what": title, "side": side, "connections": f"{own['count'].sum():,}", **shown})
+    return pl.DataFrame(rows)
 
 
 def sentence(assessment: Assessment, contributions: pl.DataFrame) -> str:
@@ -162,16 +237,16 @@ def _shown(row: MetricVerdict) -> dict[str, str]:
     """The row as people read it."""
     return {
         "metric": row.metric.name,
-        "baseline": _value(row.baseline, row.metric.unit),
-        "candidate": _value(row.candidate, row.metric.unit),
+        "verdict": row.verdict,
         "change": _percent(row.change),
         "95% interval": f"{_percent(row.low)} to {_percent(row.high)}" if math.isfinite(row.low) else "-",
+        "baseline": _value(row.baseline, row.metric.unit),
+        "candidate": _value(row.candidate, row.metric.unit),
         "q": f"{row.q_value:.3f}" if math.isfinite(row.q_value) else "-",
         "matters from": _percent(row.threshold) if row.metric.gating else "-",
         "would see": _percent(row.detectable),
         "mix part": _percent(row.mix_change),
         "n": f"{row.effective_size:.0f}" if math.isfinite(row.effective_size) else "-",
-        "verdict": row.verdict,
         "note": row.reason,
     }
 

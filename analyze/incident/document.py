@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 
 import polars as pl
 
-from analyze.answer import Answer, Section
+from analyze.answer import Answer, Drawing, Section
+from analyze.header import Chart
 from analyze.incident.series import Grid
 from analyze.incident.windows import Span
 from analyze.result import Column
@@ -18,12 +19,19 @@ from analyze.statistics.timeline import Movement
 from netrec.text import format_duration, format_size
 
 FORMAT = 1
+MOST_IQRS = 999.0  # what never varies has no IQR: beyond this the number says nothing
 SLICE_COLUMNS = (
     Column("baseline", "DOUBLE", "", "affected share (or per second) in the baseline"),
     Column("candidate", "DOUBLE", "", "the same in the window"),
     Column("support", "DOUBLE", "ratio", "share of the window's traffic"),
     Column("share_of_change", "DOUBLE", "ratio", "share of the whole change"),
 )
+
+
+BYTES = (Column("bytes", "BIGINT", "bytes"),)
+MOMENTS = ("onset", "low", "high", "recovered")
+# Unit of a series -> (factor, unit) that people are shown.
+UNITS = {"us": (0.001, "ms"), "share": (1.0, "ratio"), "byte/s": (1.0, "bytes/s"), "byte": (1.0, "bytes")}
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,7 @@ class Findings:
     rows: pl.DataFrame
     signals: dict[str, float]
     missed: Sequence[str]
+    asked: Mapping[str, Sequence[str]]
     others: Sequence[Span] = ()
     notes: Sequence[str] = field(default_factory=tuple)
 
@@ -48,12 +57,21 @@ class Findings:
 def build(found: Findings, zone: tzinfo | None) -> Answer:
     """The answer about a window."""
     sections = [
-        Section("timeline", "What moved, in order", _timeline(found), (), "no metric changed its level in this window"),
-        Section("patterns", "Known patterns that fit", _patterns(found.matches), (), "none of the known patterns fits"),
-        Section("slices", "Where it is concentrated", found.slices, SLICE_COLUMNS, "no slice stands out"),
-        Section("involved", "Who was involved", found.involved, (Column("bytes", "BIGINT", "bytes"),)),
-        Section("evidence", "Rows that show it", found.rows, (Column("bytes", "BIGINT", "bytes"),), "none"),
-    ]
+        Section(
+            "timeline", "What moved, in order", _timeline(found), (), "no metric changed its level in this window",
+            asked=found.asked["timeline"], drawings=_drawings(found),
+        ),
+        Section(
+            "patterns", "Known patterns that fit", _patterns(found.matches), (), "none of the known patterns fits",
+            asked=found.asked["patterns"],
+        ),
+        Section(
+            "slices", "Where it is concentrated", found.slices, SLICE_COLUMNS, "no slice stands out",
+            asked=found.asked["slices"], drawings=_shares(found.slices),
+        ),
+        Section("involved", "Who was involved", found.involved, BYTES, asked=found.asked["involved"]),
+        Section("evidence", "Rows that show it", found.rows, BYTES, "none", asked=found.asked["evidence"]),
+    ]  # fmt: skip
     best = found.matches[0] if found.matches else None
     notes = [*found.notes]
     if best:
@@ -133,7 +151,7 @@ def _timeline(found: Findings) -> pl.DataFrame:
                 "metric": one.series.title,
                 "usual": _value(one.usual, one.series.unit),
                 "then": _value(one.level, one.series.unit),
-                "iqrs": round(one.score, 1),
+                "iqrs": round(min(one.score, MOST_IQRS), 1),
                 "recovered": datetime.fromtimestamp(found.grid.time(one.end) / 1e6, UTC) if recovered else None,
             }
         )
@@ -142,6 +160,50 @@ def _timeline(found: Findings) -> pl.DataFrame:
         "then": pl.String, "iqrs": pl.Float64, "recovered": pl.Datetime("us", "UTC"),
     }  # fmt: skip
     return pl.DataFrame(rows, schema=schema)
+
+
+def _drawings(found: Findings) -> list[Drawing]:
+    """When each metric moved, and the leading one over time."""
+    grid = found.grid
+    spans = pl.DataFrame(
+        [
+            {
+                "metric": one.series.title,
+                "onset": grid.time(one.start),
+                "low": grid.time(one.low),
+                "high": grid.time(max(one.high, one.low + 1)),
+                "recovered": grid.time(one.end) if one.end < grid.count else None,
+                "label": f"{_value(one.usual, one.series.unit)} to {_value(one.level, one.series.unit)}",
+            }
+            for one in found.movements
+        ],
+        schema={"metric": pl.String, **dict.fromkeys(MOMENTS, pl.Int64), "label": pl.String},
+    )
+    axes = {"x": "onset", "y": "metric", "end": "recovered", "low": "low", "high": "high", "label": "label"}
+    drawings = [Drawing("When each metric left its usual level, and came back", Chart("span", axes), _times(spans))]
+    if found.leading:
+        series = found.leading.series
+        scale, unit = UNITS.get(series.unit, (1.0, series.unit))
+        over_time = pl.DataFrame(
+            {"time": [grid.time(bucket) for bucket in range(grid.count)], "value": series.values * scale}
+        ).filter(pl.col("value").is_finite())
+        title = f"{series.title[0].upper()}{series.title[1:]} over time" + (f" ({unit})" if unit == "/s" else "")
+        chart = Chart("line", {"x": "time", "y": "value"})
+        drawings.insert(0, Drawing(title, chart, _times(over_time), [Column("value", "DOUBLE", unit)]))
+    return drawings
+
+
+def _times(frame: pl.DataFrame) -> pl.DataFrame:
+    named = [name for name in (*MOMENTS, "time") if name in frame.columns]
+    return frame.with_columns(pl.from_epoch(pl.col(named), time_unit="us").dt.replace_time_zone("UTC"))
+
+
+def _shares(slices: pl.DataFrame) -> list[Drawing]:
+    if slices.is_empty():
+        return []
+    frame = slices.with_columns(slice=pl.format("{} {}", "dimension", "value"))
+    chart = Chart("bar", {"x": "share_of_change", "y": "slice"})
+    return [Drawing("Share of the whole change", chart, frame, SLICE_COLUMNS)]
 
 
 def _patterns(matches: Sequence[Match]) -> pl.DataFrame:

@@ -10,7 +10,7 @@ import polars as pl
 from analyze.answer import Answer
 from analyze.compare.measure import Window
 from analyze.compare.windows import parse_interval
-from analyze.frames import frame
+from analyze.frames import frame, recorded
 from analyze.incident import document, series, signals, slices
 from analyze.incident.document import Findings
 from analyze.incident.series import Grid
@@ -40,7 +40,8 @@ def run(
 ) -> tuple[Findings | None, list[Scan], Answer]:
     """Review the trace; also returns the scans whose files are the evidence."""
     coarse = series.grid(whole.start, whole.end)
-    moved = movements(series.load(scan, coarse))
+    with recorded() as seen:
+        moved = movements(series.load(scan, coarse))
     candidates = found_windows(moved, coarse)
     chosen = _chosen(session, scan, at, window, moved, coarse, candidates)
     if chosen is None:
@@ -48,7 +49,8 @@ def run(
     closer = _closer(chosen, whole, coarse)
     if closer is not None:
         near = _open(session, Span(closer.start, closer.end))
-        near_moved = movements(series.load(near, closer))
+        with recorded() as seen:
+            near_moved = movements(series.load(near, closer))
         if window is None and near_moved:
             refined = window_at((chosen.start + chosen.end) // 2, near_moved, closer)
             # The closer look moves the edges; it does not find another incident.
@@ -59,7 +61,7 @@ def run(
         grid = coarse
     others = [span for span in candidates if span.end <= chosen.start or span.start >= chosen.end]
     quiet = _baseline(session, scan, baseline, chosen, whole, others)
-    found, scans = _review(session, chosen, quiet, grid, moved, others)
+    found, scans = _review(session, chosen, quiet, grid, moved, others, seen)
     return found, scans, document.build(found, session.zone)
 
 
@@ -73,19 +75,31 @@ def rerun_arguments(session: Session, found: Findings | None) -> list[str]:
 
 
 def _review(
-    session: Session, window: Span, quiet: Span, grid: Grid, moved: Sequence[Movement], others: Sequence[Span]
+    session: Session,
+    window: Span,
+    quiet: Span,
+    grid: Grid,
+    moved: Sequence[Movement],
+    others: Sequence[Span],
+    seen: Sequence[str],
 ) -> tuple[Findings, list[Scan]]:
     incident, usual = _open(session, window), _open(session, quiet)
     now, before = Window(window.start, window.end), Window(quiet.start, quiet.end)
     inside = [one for one in moved if grid.time(one.start) < window.end and grid.time(one.end) > window.start]
-    measured = signals.measure(incident, usual, now, before)
+    with recorded() as signalled:
+        measured = signals.measure(incident, usual, now, before)
     measured |= _dns_lead(inside, grid)
     leading = slices.leading(inside)
     rows = incident.fetch("select count(*) from flow")[0][0]
     matches: list[Match] = match(measured, PATTERNS) if rows >= LEAST_ROWS else []
-    ranked = pl.DataFrame()
+    ranked, sliced = pl.DataFrame(), list[str]()
     if leading and rows and slices.explainable(leading):
-        ranked = slices.explain(incident, usual, now, before, leading)
+        with recorded() as sliced:
+            ranked = slices.explain(incident, usual, now, before, leading)
+    with recorded() as involving:
+        involved = _involved(incident)
+    with recorded() as shown:
+        rows_shown = _rows(incident, leading)
     found = Findings(
         window=window,
         baseline=quiet,
@@ -94,10 +108,17 @@ def _review(
         matches=matches,
         leading=leading,
         slices=ranked,
-        involved=_involved(incident),
-        rows=_rows(incident, leading),
+        involved=involved,
+        rows=rows_shown,
         signals=measured,
         missed=_missed(incident),
+        asked={
+            "timeline": seen,
+            "patterns": signalled,
+            "slices": sliced,
+            "involved": involving,
+            "evidence": shown,
+        },
         others=others,
         notes=[*_missing_tables(incident), *([NOT_ENOUGH] if rows < LEAST_ROWS else [])],
     )

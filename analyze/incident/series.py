@@ -64,6 +64,7 @@ class Grid:
 
 def grid(start: int, end: int, most: int = MOST_BUCKETS) -> Grid:
     """Whole buckets of whole seconds (at least one) from `start` on, at most `most`; a part at the end is left out."""
+    start = start // 1_000_000 * 1_000_000
     seconds = max((end - start) / 1e6, 1.0)
     width = max(FINEST_SECONDS, float(np.ceil(seconds / most)))
     return Grid(start, round(width * 1e6), max(1, int(seconds / width)))

@@ -10,7 +10,7 @@ import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import tzinfo
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 from netrec.errors import UsageError
 
 if TYPE_CHECKING:
+    from analyze.render.figure import Figure
     from analyze.result import Result
 
 FORMATS = {
@@ -44,6 +45,7 @@ SHOWS_CONTEXT = {"table", "json", "markdown", "html", "plot"}
 BINARY = {"parquet", "png"}
 DRAWN = {"svg", "png", "html"}
 DRAWINGS = {"plot", "svg", "png", "graphviz", "mermaid"}
+TAKES_SEVERAL = {"plot", "svg", "png"}  # have `write_figures`: several figures under each other
 
 
 def format_of(path: str | None) -> str:
@@ -54,6 +56,11 @@ def format_of(path: str | None) -> str:
 def write(result: Result, format: str, stream: IO[Any], zone: tzinfo | None = None, *, colour: bool = False) -> None:
     """Write a result in one of `FORMATS`; `zone` None is the machine's time zone."""
     importlib.import_module(FORMATS[format]).write(result, stream, zone, colour and _is_terminal(stream))
+
+
+def write_figures(figures: Sequence[tuple[str, Figure]], format: str, stream: IO[Any]) -> None:
+    """Write titled figures in one of `TAKES_SEVERAL`."""
+    importlib.import_module(FORMATS[format]).write_figures(figures, stream)
 
 
 @contextlib.contextmanager

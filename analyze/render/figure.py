@@ -5,8 +5,13 @@ line      x=TIME|NUMBER y=NUMBER [series=NAME]    area: the same, stacked
 scatter   x=NUMBER y=NUMBER [label=NAME]
 heatmap   x=TIME|NUMBER y=LABEL value=NUMBER
 graph     x=FROM y=TO [label=NAME] [size=NUMBER]  an edge a row
-interval  x=NUMBER y=LABEL low=NUMBER high=NUMBER a point with its interval (a forest plot)
-band      x=TIME|NUMBER y=NUMBER low=NUMBER high=NUMBER [limit=NUMBER]   a line with its interval (a fan chart)
+curve     x=NUMBER y=NUMBER [series=NAME]         a line over a logarithmic axis (a distribution)
+interval  x=NUMBER y=LABEL low=NUMBER high=NUMBER [limit=NUMBER]
+          a point with its interval (a forest plot); behind it what does not matter: from -limit to limit
+band      x=TIME|NUMBER y=NUMBER low=NUMBER high=NUMBER [limit=NUMBER] [series=NAME]
+          a line with its interval (a fan chart)
+span      x=TIME y=LABEL [end=TIME] [low=TIME] [high=TIME] [label=NAME]
+          a bar from x to end (none: to the last moment of the drawing), and how sure its beginning is (a timeline)
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ from dataclasses import dataclass, field
 from datetime import tzinfo
 from typing import TYPE_CHECKING, Any
 
+from analyze.moments import show
 from analyze.render.cells import cell
 from analyze.result import Column
 from netrec.errors import UsageError
@@ -27,6 +33,7 @@ if TYPE_CHECKING:
     from analyze.result import Result
 
 MOST_POINTS = 20_000
+DAY_US = 86_400_000_000
 _NO_COLUMN = Column("", "VARCHAR")
 
 
@@ -42,6 +49,7 @@ class Point:
     low: float | None = None
     high: float | None = None
     limit: float | None = None
+    end: float | None = None
 
 
 @dataclass(frozen=True)
@@ -90,19 +98,21 @@ def build(chart: Chart, columns: Sequence[Column], rows: Iterable[Sequence[Any]]
 def _point(
     kind: str, axes: dict[str, int], used: dict[str, Column], row: Sequence[Any], zone: tzinfo | None
 ) -> Point | None:
-    numbers = {"bar": ("x",), "interval": ("x",), "heatmap": ("x", "value"), "graph": ()}.get(kind, ("x", "y"))
+    numbers = {
+        "bar": ("x",), "interval": ("x",), "span": ("x",), "heatmap": ("x", "value"), "graph": (),
+    }.get(kind, ("x", "y"))  # fmt: skip
     found: dict[str, Any] = {}
     for axis, index in axes.items():
         value = row[index]
-        if axis in {"x", "y", "value", "size", "low", "high", "limit"} and _is_number(value, used[axis]):
+        if axis in {"x", "y", "value", "size", "low", "high", "limit", "end"} and _is_number(value, used[axis]):
             found[axis] = value
         elif axis in numbers:
             return None
         elif axis in {"x", "y", "series", "label"}:
             found[axis] = cell(value, used[axis], zone)
-    if "x" not in found or "y" not in found:
+    if "x" not in found or "y" not in found or (kind == "curve" and found["x"] <= 0):
         return None
-    if kind in {"bar", "interval", "heatmap", "graph"}:
+    if kind in {"bar", "interval", "span", "heatmap", "graph"}:
         found["y"] = cell(row[axes["y"]], used["y"], zone)
     if kind == "graph":
         found["x"] = cell(row[axes["x"]], used["x"], zone)
@@ -115,6 +125,7 @@ def _point(
         found.get("low"),
         found.get("high"),
         found.get("limit"),
+        found.get("end"),
     )
 
 
@@ -136,6 +147,32 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     step = next(magnitude * each for each in (1, 2, 2.5, 5, 10) if magnitude * each >= raw * 0.999)
     first = math.ceil(low / step - 1e-9)
     return [count * step for count in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def axis(figure: Figure, low: float, high: float, room: int) -> str:
+    """The line under a drawing in the terminal: both ends of x, as wide as the drawing."""
+    left, right = figure.show("x", low), figure.show("x", high)
+    if figure.columns["x"].is_time and left[:10] == right[:10]:
+        right = show(int(high), figure.zone)[11:]
+    return left + right.rjust(room - len(left)) if len(left) + len(right) < room else left
+
+
+def time_label(moment: float, low: float, high: float, zone: tzinfo | None) -> str:
+    """A moment on an axis from `low` to `high`: its date, its time, or both, whatever tells it apart."""
+    text = show(int(moment), zone)
+    if high - low > 14 * DAY_US:
+        return text[:10]
+    return text[5:16] if high - low > 2 * DAY_US else text[11:19]
+
+
+def log_ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """1, 2 and 5 times powers of ten within [low, high], or the powers alone when those are enough."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    found = [step * 10.0**power for power in powers for step in (1, 2, 5)]
+    inside = [value for value in found if low * 0.999 <= value <= high * 1.001]
+    tens = [value for value in inside if math.isclose(math.log10(value) % 1, 0, abs_tol=1e-6)]
+    chosen = inside if len(inside) <= most or len(tens) < 2 else tens
+    return chosen[:: -(-len(chosen) // most)] if chosen else [low]
 
 
 _TIME_STEPS = [
@@ -161,6 +198,10 @@ _TIME_STEPS = [
         86400,
         172800,
         604800,
+        14 * 86400,
+        28 * 86400,
+        91 * 86400,
+        364 * 86400,
     )
 ]
 

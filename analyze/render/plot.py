@@ -9,10 +9,11 @@ from datetime import tzinfo
 from typing import IO
 
 from analyze import context
-from analyze.moments import show
-from analyze.render.figure import Figure, Point, of_result
+from analyze.render import plot_grid
+from analyze.render.figure import Figure, Point, axis, of_result
 from analyze.render.table import shorten, text_width
 from analyze.result import Result
+from netrec.text import printable
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _LEVELS = " ▁▂▃▄▅▆▇█"
@@ -23,12 +24,22 @@ _WIDTH_WITHOUT_TERMINAL = 100
 
 def write(result: Result, stream: IO[str], zone: tzinfo | None, colour: bool) -> None:
     """Draw the chart that the query declares, and the notes under it."""
-    figure = of_result(result, zone)
+    _write(of_result(result, zone), stream)
+    for note in context.lines(result.context, zone, len(result), result.most):
+        stream.write(note + "\n")
+
+
+def write_figures(figures: Sequence[tuple[str, Figure]], stream: IO[str]) -> None:
+    """Draw titled figures under each other."""
+    for number, (title, figure) in enumerate(figures):
+        stream.write(("\n" if number else "") + printable(title) + "\n")
+        _write(figure, stream)
+
+
+def _write(figure: Figure, stream: IO[str]) -> None:
     width = shutil.get_terminal_size((_WIDTH_WITHOUT_TERMINAL, 24)).columns
     for line in draw(figure, width if stream.isatty() else _WIDTH_WITHOUT_TERMINAL, unicode=_takes_blocks(stream)):
         stream.write(line + "\n")
-    for note in context.lines(result.context, zone, len(result), result.most):
-        stream.write(note + "\n")
 
 
 def draw(figure: Figure, width: int, unicode: bool = True) -> list[str]:
@@ -36,7 +47,10 @@ def draw(figure: Figure, width: int, unicode: bool = True) -> list[str]:
     width = max(40, width)
     if not figure.points:
         return ["nothing to draw: no row has a number"]
-    drawers = {"bar": _bars, "interval": _intervals, "graph": _graph, "heatmap": _heatmap, "scatter": _scatter}
+    drawers = {
+        "bar": _bars, "interval": _intervals, "graph": _graph, "heatmap": _heatmap, "scatter": plot_grid.draw,
+        "curve": plot_grid.draw, "band": plot_grid.draw, "span": _spans,
+    }  # fmt: skip
     return [line.rstrip() for line in drawers.get(figure.kind, _lines)(figure, width, unicode)]
 
 
@@ -83,7 +97,7 @@ def _lines(figure: Figure, width: int, unicode: bool) -> list[str]:
             + "".join(_level(value, top, row, unicode) for value in columns)
             for row in reversed(range(_HEIGHT))
         ]
-        return [*body, " " * (margin + 2) + _axis(figure, low, high, len(columns))]
+        return [*body, " " * (margin + 2) + axis(figure, low, high, len(columns))]
     # Several series: one sparkline each, all on one scale.
     widest = min(max(text_width(name) for name in figure.names), width // 3)
     peaks = [figure.show("y", max(point.y for point in figure.of(name))) for name in figure.names]
@@ -95,7 +109,7 @@ def _lines(figure: Figure, width: int, unicode: bool) -> list[str]:
         columns = _columns(figure.of(name), low, high, room)
         drawn = "".join(_spark(value, top, unicode) for value in columns)
         lines.append(f"{label}{' ' * (widest - text_width(label))} {peak:>{longest}} {drawn}")
-    return [*lines, " " * (widest + longest + 2) + _axis(figure, low, high, room)]
+    return [*lines, " " * (widest + longest + 2) + axis(figure, low, high, room)]
 
 
 def _columns(points: Sequence[Point], low: float, high: float, room: int) -> list[float | None]:
@@ -130,13 +144,6 @@ def _spark(value: float | None, top: float, unicode: bool) -> str:
     return (_LEVELS if unicode else _ASCII_LEVELS)[max(1, min(8, round(value / top * 8)))]
 
 
-def _axis(figure: Figure, low: float, high: float, room: int) -> str:
-    left, right = figure.show("x", low), figure.show("x", high)
-    if figure.columns["x"].is_time and left[:10] == right[:10]:
-        right = show(int(high), figure.zone)[11:]
-    return left + right.rjust(room - len(left)) if len(left) + len(right) < room else left
-
-
 def _intervals(figure: Figure, width: int, unicode: bool) -> list[str]:
     labels, widest = _labels(figure.points, width)
     ends = [end for point in figure.points for end in (point.x, point.low, point.high, 0.0) if end is not None]
@@ -161,6 +168,24 @@ def _intervals(figure: Figure, width: int, unicode: bool) -> list[str]:
         cells[place(point.x)] = dot
         lines.append(f"{label} {''.join(cells)} {text}")
     return lines
+
+
+def _spans(figure: Figure, width: int, unicode: bool) -> list[str]:
+    labels, widest = _labels(figure.points, width)
+    known = [end for point in figure.points for end in (point.x, point.end) if end is not None]
+    low, high = min(known), max(known)
+    room = max(10, width - widest - 2)
+    bar, still = ("█", "▶") if unicode else ("#", ">")
+
+    def place(value: float) -> int:
+        return round((value - low) / ((high - low) or 1) * (room - 1))
+
+    lines = []
+    for label, point in zip(labels, figure.points, strict=True):
+        last = room - 1 if point.end is None else place(point.end)
+        drawn = " " * place(point.x) + bar * max(1, last - place(point.x) + (point.end is not None))
+        lines.append(f"{label} {drawn}{still if point.end is None else ''}")
+    return [*lines, " " * (widest + 1) + axis(figure, low, high, room)]
 
 
 def _graph(figure: Figure, width: int, unicode: bool) -> list[str]:
@@ -191,20 +216,4 @@ def _heatmap(figure: Figure, width: int, unicode: bool) -> list[str]:
         label = shorten(row, widest)
         drawn = "".join(shades[min(4, int(-(-(value or 0) * 4 // (top or 1))))] for value in columns)
         lines.append(f"{label}{' ' * (widest - text_width(label))} {drawn}")
-    return [*lines, " " * (widest + 1) + _axis(figure, low, high, width - widest - 1)]
-
-
-def _scatter(figure: Figure, width: int, unicode: bool) -> list[str]:
-    xs, ys = [point.x for point in figure.points], [point.y for point in figure.points]
-    low, high, bottom, top = min(xs), max(xs), min(ys), max(ys)
-    margin = max(len(figure.show("y", top)), len(figure.show("y", bottom)))
-    room, height = width - margin - 2, 2 * _HEIGHT
-    grid = [[" "] * room for _ in range(height)]
-    for point in figure.points:
-        row = round((point.y - bottom) / ((top - bottom) or 1) * (height - 1))
-        grid[row][round((point.x - low) / ((high - low) or 1) * (room - 1))] = "•" if unicode else "*"
-    lines = []
-    for row in reversed(range(height)):
-        text = figure.show("y", top) if row == height - 1 else figure.show("y", bottom) if row == 0 else ""
-        lines.append(f"{text:>{margin}} {'│' if unicode else '|'}{''.join(grid[row])}")
-    return [*lines, " " * (margin + 2) + _axis(figure, low, high, room)]
+    return [*lines, " " * (widest + 1) + axis(figure, low, high, width - widest - 1)]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import html
 
 from analyze.render.figure import Figure, Point
+from analyze.render.svg_parts import WIDTH
 from analyze.render.table import shorten
 
-WIDTH = 760
-_BOX, _ROW, _CHARACTERS = 150, 34, 22
+_BOX, _ROW, _CHARACTERS = 150, 34, 20
 MOST_EDGES = 60
 
 

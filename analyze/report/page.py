@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from analyze.render.svg import DARK, LIGHT, STYLE, escape
+from analyze.render.svg import DARK, LIGHT, STYLE
+from analyze.render.svg_parts import escape
 from netrec import __version__
 
 _FOLDER = Path(__file__).parent
 MOST_ROWS = 1000
+LONG_TEXT = 42  # characters: a longer text is broken into lines
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Part:
-    """A section: `figure` is an `<svg>` element, `source` the SQL, `command` the line that gives it anew."""
+    """A section: `figures` are (title, `<svg>` element), `source` the SQL, `command` the line that gives it anew."""
 
     name: str
     title: str
-    figure: str = ""
+    figures: Sequence[tuple[str, str]] = ()
     table: Table | None = None
     empty: str = ""
     notes: Sequence[str] = ()
@@ -111,7 +113,10 @@ def _notes(notes: Sequence[str]) -> str:
 
 
 def _part(part: Part) -> str:
-    body = f"<figure>{part.figure}</figure>" if part.figure else ""
+    body = "".join(
+        "<figure>" + (f"<figcaption>{escape(title)}</figcaption>" if title else "") + f"{drawn}</figure>"
+        for title, drawn in part.figures
+    )
     if part.table is not None and part.table.rows:
         body += _table(part.table)
     elif part.empty or part.table is not None:
@@ -135,11 +140,16 @@ def _table(table: Table) -> str:
     rows = []
     for row in table.rows:
         cells = "".join(
-            f"<td{kind}{_sort(cell)}>{escape(cell.text)}</td>" for kind, cell in zip(kinds, row, strict=True)
+            f"<td{kind or _wide(cell)}{_sort(cell)}>{escape(cell.text)}</td>"
+            for kind, cell in zip(kinds, row, strict=True)
         )
         rows.append(f"<tr>{cells}</tr>")
     more = f"<p class=note>{table.left_out:,} more rows are not in this file.</p>" if table.left_out else ""
     return f"<div class=scroll><table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>{more}"
+
+
+def _wide(cell: Cell) -> str:
+    return " class=w" if len(cell.text) > LONG_TEXT else ""
 
 
 def _sort(cell: Cell) -> str:

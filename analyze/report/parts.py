@@ -9,13 +9,11 @@ from datetime import tzinfo
 from typing import TYPE_CHECKING, Any
 
 from analyze import context
-from analyze.header import Chart
 from analyze.moments import iso
 from analyze.render import figure, svg
 from analyze.render.cells import cell
 from analyze.report.page import MOST_ROWS, Cell, Page, Part, Table
 from analyze.result import Column
-from netrec.errors import UsageError
 
 if TYPE_CHECKING:
     from analyze.answer import Answer, Section
@@ -24,14 +22,6 @@ if TYPE_CHECKING:
     from analyze.scan import Scan
 
 _STATES = {0: "fine", 1: "finding", 3: "open"}
-# How a section of an analysis is drawn, by its name: (chart, axis -> column).
-CHARTS = {
-    "metrics": Chart("interval", {"x": "change", "y": "metric", "low": "low", "high": "high"}),
-    "forecast": Chart("band", {"x": "day", "y": "middle", "low": "low", "high": "high", "limit": "limit"}),
-    "timeline": Chart("scatter", {"x": "onset", "y": "size", "label": "metric"}),
-    "slices": Chart("bar", {"x": "share_of_change", "y": "slice"}),
-    "bursts": Chart("bar", {"x": "burst_ratio", "y": "bin"}),
-}
 
 
 def of_result(result: Result, zone: tzinfo | None, *, name: str = "", title: str = "", command: str = "") -> Part:
@@ -48,15 +38,12 @@ def of_result(result: Result, zone: tzinfo | None, *, name: str = "", title: str
     )
 
 
-def drawing(result: Result, zone: tzinfo | None) -> str:
-    """The `<svg>` element of the declared chart; empty where there is none, or nothing to draw."""
+def drawing(result: Result, zone: tzinfo | None) -> list[tuple[str, str]]:
+    """The `<svg>` element of the declared chart, without a title of its own; none where there is nothing to draw."""
     if result.chart is None or result.chart.kind == "none":
-        return ""
-    try:
-        drawn = figure.of_result(result, zone)
-    except UsageError:
-        return ""
-    return svg.element(drawn, result.summary or result.name) if drawn.points else ""
+        return []
+    drawn = figure.of_result(result, zone)
+    return [("", svg.element(drawn, result.summary or result.name))] if drawn.points else []
 
 
 def table(result: Result, zone: tzinfo | None) -> Table:
@@ -82,7 +69,7 @@ def _cell(value: Any, column: Column, zone: tzinfo | None) -> Cell:
 def of_answer(answer: Answer, session: Session, scan: Scan, sources: list[str]) -> Page:
     """The page of an analysis: its sentence, and a part for every section."""
     return Page(
-        f"{answer.name.capitalize()} of {traces(session)}" if session.traces else answer.name.capitalize(),
+        f"{answer.name.capitalize()} of {answer.subject or traces(session)}",
         answer.sentence,
         _STATES.get(answer.code, ""),
         (),
@@ -94,22 +81,14 @@ def of_answer(answer: Answer, session: Session, scan: Scan, sources: list[str]) 
 
 
 def _section(section: Section, session: Session, scan: Scan) -> Part:
-    from analyze.answer import as_result
+    from analyze.answer import as_result, figures
 
+    source = "\n\n".join(f"{sql.strip()};" for sql in dict.fromkeys(section.asked))
+    drawn = [(title, svg.element(one, title)) for title, one in figures(section, session, scan)]
     if section.frame.is_empty():
-        return Part(section.name, section.title, empty=section.empty or "none")
+        return Part(section.name, section.title, drawn, empty=section.empty or "none", source=source)
     shown = as_result(section, session, scan, for_people=True)
-    drawn = as_result(section, session, scan)
-    drawn.chart = chart_of(drawn)
-    drawn.summary = section.title
-    return Part(section.name, section.title, drawing(drawn, session.zone), table(shown, session.zone))
-
-
-def chart_of(result: Result) -> Chart | None:
-    """How a section is drawn, when it has the columns for it."""
-    chart = CHARTS.get(result.name)
-    names = {column.name for column in result.columns}
-    return chart if chart and set(chart.axes.values()) <= names else None
+    return Part(section.name, section.title, drawn, table(shown, session.zone), source=source, command=command_line())
 
 
 def basis(context_of: Context, zone: tzinfo | None) -> list[str]:

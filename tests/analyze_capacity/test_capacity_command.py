@@ -120,3 +120,11 @@ def test_usage_errors(arguments: list[str], words: str, tmp_path: Path, capsys: 
     trace = write_trace(tmp_path / "t", flows=10, seconds=10)
     code, _, err = run(capsys, str(trace), *arguments)
     assert code == 2 and words in err and err.count("\n") == 1
+
+
+def test_the_fan_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_gauges(tmp_path / "t", {"conntrack": (growing(), 950.0)})
+    code, out, _ = run(capsys, str(tmp_path / "t"), "--plot")
+    assert code == 1
+    assert "conntrack on gw-3: daily peak against its limit" in out
+    assert "● daily peak   ○ forecast, 80% interval" in out and "░" in out and "╌" in out

@@ -45,6 +45,20 @@ def test_a_slower_service_is_found_and_named(traces: dict[str, str], capsys: pyt
     assert "in port 5432" in out.splitlines()[0]
 
 
+def test_the_forest_and_the_distributions_are_drawn(
+    traces: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, said = run(capsys, traces["before"], traces["slow"], "--plot", "--metric", "connect_p50")
+    assert code == 1 and "Regressed: " in said
+    assert "Change with its 95% interval" in out and "Share of the whole change" in out
+    assert out.count("● baseline   ○ candidate") == 2
+    drawing = tmp_path / "chart.svg"
+    assert run(capsys, traces["before"], traces["slow"], "-o", str(drawing))[0] == 1
+    root = ElementTree.fromstring(drawing.read_text())
+    titles = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text") if text.get("class") == "ink title"]
+    assert [title.split(":")[0] for title in titles if title][-2:] == ["Connect latency", "Round-trip time"]
+
+
 def test_the_same_traffic_passes(traces: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, traces["before"], traces["after"], "--fail-on", "connect_p50", "--fail-on", "rtt_p50")
     assert code == 0, out

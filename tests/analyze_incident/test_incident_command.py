@@ -118,3 +118,12 @@ def test_errors_are_one_sentence(
     code, _, err = run(capsys, str(tmp_path / "trace"), "--utc", *arguments)
     assert code == 2
     assert words in err and err.count("\n") == 1 and "unexpected" not in err
+
+
+def test_the_timeline_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    incident_traces.make(tmp_path / "trace", "accept-queue", seed=3)
+    code, out, _ = run(capsys, str(tmp_path / "trace"), "--utc", "--plot")
+    assert code == 1
+    assert "Connect latency over time" in out
+    assert "When each metric left its usual level, and came back" in out
+    assert any(line.startswith("connect latency ") and "█" in line for line in out.splitlines())

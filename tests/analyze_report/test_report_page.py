@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from netrec import cli
 from tests.analyze.traces import everyday, flow, health, write
+from tests.support.analysis_traces import write_trace
 from tests.support.browser import Browser
+from tests.support.gauge_traces import write_gauges
 
 EVIL = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>'\">]]>{{7*7}}"
 
@@ -36,6 +39,12 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         found[name] = folder / f"{name}.html"
         given = [folder / "hostile", *([folder / "hostile"] if name == "compare" else []), "-o", found[name]]
         report(name, *given)
+    steady = 500 + 3.0 * np.arange(60) + np.random.default_rng(4).normal(0, 8, 60)
+    write_gauges(folder / "history", {EVIL: (steady, 950.0)})
+    write_trace(folder / "steady", flows=8_000, seconds=90.0)
+    found["fan"], found["forest"] = folder / "fan.html", folder / "forest.html"
+    report("capacity", folder / "history", "-o", found["fan"])
+    report("compare", folder / "steady", folder / "steady", "-o", found["forest"])
     found["query"] = folder / "query.html"
     run("analyze", "top-talkers", folder / "hostile", "--by", "process", "-o", found["query"])
     return found
@@ -57,7 +66,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         yield opened
 
 
-NAMES = ("hostile", "one", "none", "compare", "incident", "capacity", "security", "query")
+NAMES = ("hostile", "one", "none", "compare", "incident", "capacity", "security", "query", "fan", "forest")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -85,6 +94,23 @@ def test_charts_have_their_values_on_hover_and_every_section_its_query(
     made = "return [...document.querySelectorAll('main section')].filter(s => s.querySelector('details pre')).length"
     assert browser.run(made) == sections
     assert EVIL in browser.run("return document.querySelector('#top-talkers, #process-totals').parentNode.textContent")
+
+
+def test_an_analysis_is_drawn_and_each_of_its_sections_has_its_query(pages: dict[str, Path], browser: Browser) -> None:
+    titles = "return [...document.querySelectorAll('#{} figcaption')].map(c => c.textContent)"
+    browser.open(pages["fan"])
+    drawn = browser.run(titles.replace("{}", "resources"))
+    assert drawn[0].endswith("daily peak against its limit") and drawn[1] == "Peak as a share of the limit"
+    assert browser.run("return document.querySelectorAll('#resources polygon, #resources line.limit').length") == 2
+    browser.open(pages["forest"])
+    assert browser.run("return document.querySelectorAll('#metrics rect.calm').length") > 3
+    assert len(browser.run(titles.replace("{}", "distributions"))) == 2
+    sections = (
+        "return [...document.querySelectorAll('main section')].map(s => [s.id, !!s.querySelector('details pre')])"
+    )
+    for name in ("fan", "forest"):
+        browser.open(pages[name])
+        assert all(made for _, made in browser.run(sections)), name
 
 
 def test_a_table_sorts_by_number_and_filters(pages: dict[str, Path], browser: Browser) -> None:
