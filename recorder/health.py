@@ -109,7 +109,7 @@ class HealthLog:
         usage = Usage.now()
         for number, record in enumerate(self.sources.values()):
             health = record.interval
-            row = {item.name: getattr(health, item.name) for item in fields(SourceHealth)}
+            row = {item.name: getattr(health, item.name) for item in fields(SourceHealth) if item.name != "notes"}
             row |= {
                 "kind": "interval",
                 "events_lost": health.events_lost,
@@ -121,8 +121,8 @@ class HealthLog:
             if number == 0:
                 row["recorder_cpu_us"] = max(0, usage.cpu_us - self._usage.cpu_us)
                 row["recorder_memory_bytes"] = usage.memory_bytes
-            if health.events_lost:
-                row["reason"] = _loss(health)
+            if health.events_lost or health.notes:
+                row["reason"] = "; ".join([*([_loss(health)] if health.events_lost else []), *health.notes])
             self._add(row, record.name, self._begun_us, now_us)
             record.interval, record.rows_written = SourceHealth(), 0
         self._usage, self._begun_us = usage, now_us

@@ -193,7 +193,10 @@ class Pipeline:
             with self._blame(name):
                 for table, batch in source.read():
                     found.setdefault(table, []).append((name, self._sampled(name, table, batch)))
-                self._status.lost += self._health.sources[name].take(source.health())
+                said = source.health()
+            self._status.lost += self._health.sources[name].take(said)
+            for note in said.notes:
+                self._watcher.say(f"{name}: {note}")
         self._write(found)
 
     def _write(self, found: dict[str, list[tuple[str, pa.RecordBatch]]]) -> None:

@@ -48,7 +48,7 @@ class SourceHealth:
     """What a source has to say about the interval since it was last asked; added up into the `health` table.
 
     The names are those of the health table's fields; a counter that the source does not have stays 0 and a
-    gauge None.
+    gauge None. `notes` are sentences about what was out of the ordinary: for whoever watches, and for `reason`.
     """
 
     events_seen: int = 0
@@ -60,6 +60,7 @@ class SourceHealth:
     map_limit: int | None = None
     ring_used: int | None = None
     ring_limit: int | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def events_lost(self) -> int:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.dataset as ds
 import pytest
 
-from tests.support.gateway import NETREC, Gateway, fetch, record, recorded, seen_by, who_server
+from recorder.sources.tproxy import crew
+from tests.support.gateway import NETREC, Gateway, Recording, fetch, record, recorded, seen_by, who_server
 from tests.support.namespaces import Network, wait_until
 
 pytestmark = pytest.mark.kernel
@@ -28,10 +33,11 @@ def gateway(network: Network) -> Gateway:
 
 def children(pid: int) -> dict[str, list[int]]:
     """The recorder's own processes, by module: guard and workers."""
-    found: dict[str, list[int]] = {}
+    found: dict[str, list[int]] = {"guard": [], "worker": []}
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
         words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
-        found.setdefault(words[2].decode().rpartition(".")[2], []).append(int(child))
+        if len(words) > 2:  # neither dead nor just about to start
+            found.setdefault(words[2].decode().rpartition(".")[2], []).append(int(child))
     return found
 
 
@@ -55,8 +61,6 @@ class Load:
             thread.join(10)
 
     def _run(self) -> None:
-        import socket
-
         with self._gateway.client.entered():
             while not self._ending.is_set():
                 begun = time.monotonic()
@@ -82,8 +86,6 @@ def port(gateway: Gateway) -> Iterator[int]:
 BLOWS = [
     ("recorder", signal.SIGKILL),
     ("recorder", signal.SIGSTOP),
-    ("worker", signal.SIGKILL),
-    ("worker", signal.SIGSTOP),
     ("guard", signal.SIGKILL),
 ]
 
@@ -100,8 +102,14 @@ def test_after_a_blow_traffic_flows_on_and_nothing_is_left(
         wait_until(lambda: len(load.outcomes) > 20, "load")
         struck = time.monotonic()
         os.kill(victim, blow)
-        wait_until(lambda: gateway.rules() == "", "the rules are gone", pause=0.01)
-        gone = time.monotonic() - struck
+        looked = [struck]  # when each look began: one alone takes several processes
+
+        def nothing_left() -> bool:
+            looked.append(time.monotonic())
+            return gateway.rules() == ""
+
+        wait_until(nothing_left, "the rules are gone", pause=0.01)
+        gone = looked[-1] - struck
         since = struck + PATIENCE
         wait_until(lambda: sum(begun > since for begun, _, _ in list(load.outcomes)) > 20, "sessions after the blow")
     assert gone < PATIENCE
@@ -115,6 +123,90 @@ def test_after_a_blow_traffic_flows_on_and_nothing_is_left(
     subprocess.run([NETREC, "repair", trace], check=True, capture_output=True)
     before = [outcome for begun, ended, outcome in load.outcomes if ended < struck - 2.5 and outcome == "ok"]
     assert recorded(trace).num_rows >= len(before)
+
+
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP], ids=lambda blow: blow.name)
+def test_a_worker_that_dies_or_hangs_under_load_is_replaced(
+    gateway: Gateway, trace: Path, port: int, blow: signal.Signals
+) -> None:
+    """One of two: what it had is lost and counted, everything else goes on, and the recording with it."""
+    process = record(gateway.host, trace, "--interface", gateway.inside, "--workers", "2")
+    victim, other = children(process.pid)["worker"]
+    with Load(gateway, port) as load:
+        wait_until(lambda: len(load.outcomes) > 20, "load")
+        struck = time.monotonic()
+        os.kill(victim, blow)
+        since = struck + PATIENCE
+        wait_until(lambda: sum(begun > since for begun, _, _ in list(load.outcomes)) > 20, "sessions after the blow")
+        wait_until(lambda: set(children(process.pid)["worker"]) - {victim, other}, "another has taken its place")
+        assert Path(f"/proc/{other}").exists()
+    assert {outcome for begun, _, outcome in load.outcomes if begun > since} == {"ok"}
+    done = Counter(outcome for _, _, outcome in load.outcomes)
+    assert done.total() - done["ok"] <= 4  # those that the dead worker had, of two clients
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+    assert gateway.rules() == ""
+    health = ds.dataset(sorted(map(str, trace.glob("health/**/*.parquet")))).to_table()
+    assert any("died" in (reason or "") for reason in health["reason"].to_pylist())
+    # Every session that went well is a row, was lost with the dead worker, or was let pass by (and counted).
+    lost = sum(health["events_lost"].to_pylist())
+    assert done["ok"] - lost <= recorded(trace).num_rows <= done.total()
+
+
+def test_sessions_of_a_dead_worker_are_counted_one_by_one(
+    gateway: Gateway, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And when workers keep dying, sessions pass by for a while; then they are proxied again."""
+    monkeypatch.setattr(crew, "FIRST_PAUSE", 1.0)
+    with (
+        Recording(gateway.host, interface=(gateway.inside,), workers=2, drain_timeout=0.0) as recording,
+        contextlib.ExitStack() as stack,
+    ):
+        with gateway.client.entered():
+            clients = [
+                stack.enter_context(socket.create_connection((gateway.server4, port), timeout=10)) for _ in range(24)
+            ]
+        for client in clients:
+            client.sendall(b"x")
+            client.recv(100)
+        recording.source.health()
+        source = recording.source
+        os.kill(source.pids[1], signal.SIGKILL)
+        lost: list[int] = []
+
+        def told(words: str) -> bool:
+            recording.poll()
+            said = source.health()
+            lost.append(said.lost_in_ring)
+            return any(words in note for note in said.notes)
+
+        wait_until(lambda: told("died (killed by signal 9)"), "it is noticed")
+        broken = sum(_broken(client) for client in clients)
+        assert 0 < broken < 24
+        assert sum(lost) == broken
+        for _ in range(crew.DEATHS):
+            wait_until(lambda: recording.poll() or len(source.pids) == 3, "it is replaced")
+            os.kill(source.pids[1], signal.SIGKILL)
+            wait_until(lambda: told("died"), "it is noticed")
+        before = len(recording.rows())
+        rules = gateway.host.run("nft", "list", "chain", "inet", "netrec_tproxy", "choose").stdout
+        assert "passed" in rules and "goto take" not in rules
+        assert seen_by(fetch(gateway.client, gateway.server4, port))[0] == gateway.client4
+        wait_until(lambda: told("proxied again"), "the pause is over")
+        assert len(recording.rows()) == before
+        assert seen_by(fetch(gateway.client, gateway.server4, port))[0] == gateway.client4
+        recording.wait_for(before + 1)
+        assert len(source.pids) == 3
+    assert gateway.rules() == ""
+
+
+def _broken(client: socket.socket) -> bool:
+    """Whether the connection has ended; it is asked for an answer."""
+    try:
+        client.sendall(b"x")
+        return not client.recv(100)
+    except OSError:
+        return True
 
 
 def test_an_interrupted_recording_takes_everything_away_and_keeps_every_row(

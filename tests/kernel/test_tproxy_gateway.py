@@ -105,7 +105,7 @@ def test_nobody_can_dial_the_proxy_itself(gateway: Gateway) -> None:
             assert fetch(gateway.client, address, port) == "ConnectionRefusedError"
         for address in ("127.0.0.1", "::1"):
             assert fetch(gateway.host, address, port) in ("ConnectionResetError", "BrokenPipeError")
-        wait_until(lambda: recording.poll() or recording.source._counters, "counters")
+        wait_until(lambda: recording.poll() or recording.source.health().map_limit, "counters")
         assert recording.stop() == []
 
 

@@ -58,7 +58,7 @@ def written(sessions: list[Session], *, chunk: int = 0) -> pa.Table:
     os.set_blocking(into, False)
     os.set_blocking(out, False)
     journal = Journal(into)
-    stream = WorkerStream(0, "host", lambda client: "none", lambda counters: None)
+    stream = WorkerStream("host", lambda client: "none")
     batches = []
     for number, one in enumerate(sessions):
         one.write(journal, wire.END, one.start + 1000)
@@ -118,6 +118,6 @@ def test_a_recorder_that_does_not_read_costs_records_not_memory_and_they_are_cou
 
 
 def test_a_stream_out_of_step_is_refused() -> None:
-    stream = WorkerStream(0, "host", lambda client: "none", lambda counters: None)
+    stream = WorkerStream("host", lambda client: "none")
     with pytest.raises(ValueError, match="out of step"):
         stream.feed(b"\xff" * 64)

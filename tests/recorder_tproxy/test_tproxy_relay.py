@@ -41,13 +41,13 @@ class Proxied:
         self.listener.setblocking(False)
         self.behind = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.target = server or self.behind.getsockname()
-        self.relay = Relay(Options(self._dial, 0, session_limit, 8, False), Journal(journal_in))
+        self.relay = Relay(Options(self._dial, [0], session_limit, 8, False), Journal(journal_in))
         self.relay.listen(RawSocket(fileno=os.dup(self.listener.fileno())), False)
         self._serve = serve
         self._ending = False
         self.paused = threading.Event()  # while set, the relay takes no turn
         self.counters: list[dict[str, int]] = []
-        self.stream = WorkerStream(0, "test", lambda client: "none", self.counters.append)
+        self.stream = WorkerStream("test", lambda client: "none")
         self.threads = [
             threading.Thread(target=self._accept, daemon=True),
             threading.Thread(target=self._run, daemon=True),
@@ -442,7 +442,7 @@ def test_a_dial_to_the_proxy_itself_is_refused(proxied: Callable[..., Proxied]) 
         client.sendall(b"x")
         client.recv(1) or client.sendall(b"y")
     wait_until(lambda: proxy.relay.refused == 1, "refused")
-    assert proxy.relay.accepted == 0
+    assert proxy.relay.options.last_flow_id[0] == 0
 
 
 def test_nothing_is_left_of_a_session(proxied: Callable[..., Proxied]) -> None:

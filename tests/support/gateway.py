@@ -69,7 +69,8 @@ class Recording:
         self.source.close()
 
     def poll(self) -> None:
-        self.source.poll()
+        with self._host.entered():  # where a worker that is replaced must listen
+            self.source.poll()
         self._batches += [batch for _, batch in self.source.read()]
 
     def wait_for(self, rows: int) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ guard.py nftables.py             the process that owns the rules, and takes them
 worker.py relay.py session.py dial.py pipes.py   the proxy: a process a core, one epoll loop in each
 tls.py http.py                   what the first bytes of a session tell
 wire.py journal.py rows.py       a worker's records -> the flows table
+crew.py guard_client.py processes.py   the recorder's end of workers and guard
 recorder_source.py               the life cycle
 """
 

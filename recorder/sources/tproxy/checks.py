@@ -320,9 +320,11 @@ def _free_port(port: int) -> int:
     for _ in range(20):
         try:
             with contextlib.closing(dial.listener(False, port)) as first:
+                first.listen()
                 taken = int(first.getsockname()[1])
                 if _has(6):
-                    dial.listener(True, taken).close()
+                    with contextlib.closing(dial.listener(True, taken)) as second:
+                        second.listen()
                 return taken
         except OSError as problem:
             if port:

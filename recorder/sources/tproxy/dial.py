@@ -20,7 +20,7 @@ Dial = Callable[[tuple[str, int], tuple[str, int], bool], RawSocket]
 
 
 def listener(ipv6: bool, port: int) -> socket.socket:
-    """A listening socket for tproxy on loopback (nobody outside can dial it); port 0: any that is free.
+    """A socket to listen with for tproxy, on loopback (nobody outside can dial it); port 0: any that is free.
 
     Each worker has its own, of the same port (SO_REUSEPORT). What is set here is inherited by the accepted
     sockets. Raises `OSError`.
@@ -37,7 +37,6 @@ def listener(ipv6: bool, port: int) -> socket.socket:
         else:
             made.setsockopt(socket.IPPROTO_IP, IP_TRANSPARENT, 1)
         made.bind((LOOPBACK[ipv6], port))
-        made.listen(BACKLOG)
     except OSError:
         made.close()
         raise

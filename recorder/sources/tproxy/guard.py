@@ -1,19 +1,21 @@
 """The guard: the process that owns the rules, and takes them away when the proxy ends, dies or hangs.
 
 `python -m recorder.sources.tproxy.guard`, started by the recorder only. Its standard input is a JSON object:
-the plan and the descriptors. From the recorder it takes one word a line and answers each with a line:
+the plan and its end of a socket. From the recorder it takes one order a line and answers each with a line:
 
     install     the table (choosing nothing yet), rules and routes; all or nothing
-    workers P.. the workers' process ids
+    worker P    process P is one more worker; with the line comes the pipe that it beats into
     activate    new sessions are chosen
-    deactivate  no longer; sessions that the proxy has go on
+    bypass      they are counted and pass by; sessions that the proxy has go on
+    deactivate  they are no longer looked at
     remove      everything is taken away; the guard ends
 
-Every `TICK` it looks whether the recorder and the workers run, and listens to the workers' beats. One that is gone or
-stopped, or a worker that says nothing for `HUNG_TICKS`, ends the proxy: nothing more is chosen at once, the workers
-are killed (their sockets are closed by the kernel, and their peers told), and a moment later table, rules and
-routes are gone. If the guard itself dies, the kernel takes the table away, and the recorder the routes. While a
-worker is full, or silent for `SILENT_TICKS` (a busy machine can do that), new sessions are counted and pass by.
+Every `TICK` it looks whether the recorder and the workers run, and listens to the workers' beats. A recorder that is
+gone or stopped ends the proxy: nothing more is chosen at once, the workers are killed (their sockets are closed by the
+kernel, and their peers told), and a moment later table, rules and routes are gone. A worker that is stopped, or says
+nothing for `HUNG_TICKS`, is killed: the recorder replaces it. If the guard itself dies, the kernel takes the table
+away, and the recorder the routes. While no worker runs, or one is full, or silent for `SILENT_TICKS` (a busy machine
+can do that), new sessions are counted and pass by.
 """
 
 from __future__ import annotations
@@ -23,8 +25,10 @@ import json
 import os
 import select
 import signal
+import socket
 import sys
 import time
+from dataclasses import dataclass
 
 from recorder.sources.tproxy.nftables import Nftables, NftablesError
 from recorder.sources.tproxy.plan import TABLE, Plan, from_json, run_ip
@@ -38,37 +42,46 @@ COUNTER_TICKS = 20
 FULL = b"#"
 
 
+@dataclass
+class Watched:
+    """A worker as the guard sees it. `silent`: ticks since its last beat; -1: has not begun to beat."""
+
+    pid: int
+    handle: int
+    silent: int = -1
+    full: bool = False
+
+    def kill(self) -> None:
+        with contextlib.suppress(OSError):
+            signal.pidfd_send_signal(self.handle, signal.SIGKILL)
+
+
 class Guard:
     """Owner of the table, listener of beats: see the module."""
 
-    def __init__(self, plan: Plan, control: int, beats: dict[int, str]) -> None:
+    def __init__(self, plan: Plan, control: socket.socket) -> None:
         self._plan = plan
         self._control = control
-        self._beats = beats  # descriptor -> whose
-        self._silent = dict.fromkeys(beats, -1)  # ticks; -1: has not begun to beat
-        self._full: set[int] = set()
+        self._poll = select.poll()
+        self._workers: dict[int, Watched] = {}  # by the descriptor of its beats
+        self._recorder = os.getppid()
         self._nftables: Nftables | None = None
-        self._wanted = False
-        self._state = ""  # of the table: what was last applied
-        self._workers: list[int] = []  # pidfds
-        self._family = {os.getppid(): "the recorder"}  # process ids
+        self._wanted = "deactivate"
+        self._state = "deactivate"  # of the table: what was last applied
         self._rest = b""
         self._done = False
 
     def run(self) -> None:
         """Serve until everything is taken away."""
-        poll = select.poll()
-        poll.register(self._control, select.POLLIN)
-        for descriptor in self._beats:
-            poll.register(descriptor, select.POLLIN)
+        self._poll.register(self._control, select.POLLIN)
         ticks = 0
         next_tick = time.monotonic() + TICK
         while not self._done:
-            for descriptor, _ in poll.poll(max(0.0, next_tick - time.monotonic()) * 1000):
-                if descriptor == self._control:
+            for descriptor, _ in self._poll.poll(max(0.0, next_tick - time.monotonic()) * 1000):
+                if descriptor == self._control.fileno():
                     self._orders()
-                elif descriptor in self._beats and not self._done:
-                    self._beat(descriptor, poll)
+                elif descriptor in self._workers and not self._done:
+                    self._beat(descriptor)
             if time.monotonic() >= next_tick:
                 # From now, not from when it was due: a guard that could not run must not think that others are silent.
                 next_tick = time.monotonic() + TICK
@@ -76,58 +89,59 @@ class Guard:
                 self._tick(ticks)
 
     def _tick(self, ticks: int) -> None:
-        for pid, whose in self._family.items():
-            if _stopped(pid) and not self._done:
-                self._fail(f"{whose} was stopped")
-        for descriptor, silent in self._silent.items():
-            if silent >= 0 and not self._done:
-                self._silent[descriptor] = silent + 1
-                if silent >= HUNG_TICKS:
-                    self._fail(f"{self._beats[descriptor]} did not respond for {HUNG_TICKS * TICK:.0f} s")
-                elif silent == SILENT_TICKS:
-                    self._settle()
-        if not self._done and self._state and ticks % COUNTER_TICKS == 0:
+        if _stopped(self._recorder):
+            self._fail("the recorder was stopped")
+        for worker in self._workers.values():
+            worker.silent += worker.silent >= 0
+            if worker.silent > HUNG_TICKS or _stopped(worker.pid):
+                worker.kill()
+        self._settle()
+        if not self._done and self._nftables and ticks % COUNTER_TICKS == 0:
             self._say(f"counted {self._counter('taken')} {self._counter('passed')}")
 
-    def _beat(self, descriptor: int, poll: select.poll) -> None:
+    def _beat(self, descriptor: int) -> None:
         try:
             beats = os.read(descriptor, 4096)
         except BlockingIOError:
             return
-        if not beats:
-            poll.unregister(descriptor)
-            whose = self._beats.pop(descriptor)
-            self._silent.pop(descriptor)
-            self._fail(f"{whose} has ended")
-            return
-        self._silent[descriptor] = 0
-        if beats[-1:] == FULL:
-            self._full.add(descriptor)
+        if beats:
+            self._workers[descriptor].silent = 0
+            self._workers[descriptor].full = beats[-1:] == FULL
         else:
-            self._full.discard(descriptor)
+            self._poll.unregister(descriptor)
+            os.close(self._workers.pop(descriptor).handle)
+            os.close(descriptor)
         self._settle()
 
     def _orders(self) -> None:
-        got = os.read(self._control, 4096)
+        got, descriptors, _, _ = socket.recv_fds(self._control, 4096, 1)
         if not got:
             self._fail("the recorder has ended")
             return
         *lines, self._rest = (self._rest + got).split(b"\n")
         for line in lines:
-            word, *rest = line.decode().split()
             try:
-                if word == "workers":
-                    self._workers = [os.pidfd_open(int(pid)) for pid in rest]
-                    self._family |= {int(pid): f"worker {number}" for number, pid in enumerate(rest, 1)}
-                else:
-                    {"install": self._install, "activate": self._activate, "deactivate": self._deactivate}.get(
-                        word, self._remove
-                    )()
+                self._order(line.decode(), descriptors)
             except (NftablesError, OSError) as problem:
                 self._take_away()
                 self._say(f"error {problem}")
             else:
                 self._say("ok")
+
+    def _order(self, line: str, descriptors: list[int]) -> None:
+        word, *rest = line.split()
+        if word == "worker":
+            (pid,), (beats,) = map(int, rest), descriptors
+            self._workers[beats] = Watched(pid, os.pidfd_open(pid))
+            self._poll.register(beats, select.POLLIN)
+        elif word == "install":
+            self._install()
+        elif word == "remove":
+            self._take_away()
+            self._done = True
+        else:
+            self._wanted = word
+            self._settle()
 
     # -- what it does
 
@@ -136,26 +150,19 @@ class Guard:
         self._nftables.run(self._plan.install())
         run_ip([*self._plan.left_behind, *self._plan.routes()])
 
-    def _activate(self) -> None:
-        self._wanted = True
-        self._settle()
-
-    def _deactivate(self) -> None:
-        self._wanted = False
-        self._settle()
-
     def _settle(self) -> None:
-        """Choose new sessions when that is wanted and every worker has room and lets itself be heard."""
-        able = not self._full and max(self._silent.values(), default=0) < SILENT_TICKS
-        state = "" if not self._wanted else "activate" if able else "bypass"
-        if state != self._state and self._nftables:
-            plan = self._plan
-            self._nftables.run({"": plan.deactivate, "activate": plan.activate, "bypass": plan.bypass}[state]())
-            self._state = state
+        """Choose new sessions when that is wanted and there are workers with room that let themselves be heard."""
+        workers = self._workers.values()
+        able = bool(workers) and not any(worker.full or worker.silent >= SILENT_TICKS for worker in workers)
+        state = "bypass" if self._wanted == "activate" and not able else self._wanted
+        if state != self._state and self._nftables and not self._done:
+            self._apply(state)
 
-    def _remove(self) -> None:
-        self._take_away()
-        self._done = True
+    def _apply(self, state: str) -> None:
+        assert self._nftables is not None
+        plan = self._plan
+        self._nftables.run({"activate": plan.activate, "bypass": plan.bypass, "deactivate": plan.deactivate}[state]())
+        self._state = state
 
     def _counter(self, name: str) -> int:
         """Packets so far that a counter of the table has seen."""
@@ -169,11 +176,11 @@ class Guard:
         if self._done:
             return
         self._done = True
-        with contextlib.suppress(NftablesError):
-            self._deactivate()
-        for worker in self._workers:
-            with contextlib.suppress(OSError):
-                signal.pidfd_send_signal(worker, signal.SIGKILL)
+        if self._nftables:
+            with contextlib.suppress(NftablesError):
+                self._apply("deactivate")
+        for worker in self._workers.values():
+            worker.kill()
         self._say(f"failed {reason}")
         time.sleep(FAREWELL)
         self._take_away()
@@ -188,7 +195,7 @@ class Guard:
 
     def _say(self, line: str) -> None:
         with contextlib.suppress(OSError):
-            os.write(self._control, line.replace("\n", " ").encode() + b"\n")
+            self._control.sendall(line.replace("\n", " ").encode() + b"\n")
 
 
 def _stopped(pid: int) -> bool:
@@ -203,11 +210,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the recorder says when, or its end does
     given = json.load(sys.stdin)
-    guard = Guard(
-        from_json(given["plan"]),
-        given["control"],
-        {int(descriptor): whose for descriptor, whose in given["beats"].items()},
-    )
+    guard = Guard(from_json(given["plan"]), socket.socket(fileno=given["control"]))
     guard.run()
 
 

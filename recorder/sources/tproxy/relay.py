@@ -19,7 +19,7 @@ import socket
 import struct
 import termios
 from _socket import socket as RawSocket
-from collections.abc import Callable
+from collections.abc import Callable, MutableSequence
 from dataclasses import dataclass
 from time import monotonic_ns
 
@@ -55,10 +55,11 @@ class Options:
     """How the relay dials and what it keeps.
 
     `connect(peer, target, ipv6)` makes the socket towards the server; it raises `OSError` when it cannot.
+    `last_flow_id` holds one number, which each accepted session makes one larger.
     """
 
     connect: Callable[[tuple[str, int], tuple[str, int], bool], RawSocket]
-    first_flow_id: int
+    last_flow_id: MutableSequence[int] | memoryview
     session_limit: int
     pipe_limit: int
     keep_query: bool
@@ -74,9 +75,8 @@ class Relay:
         self.ends: dict[int, End] = {}
         self.open = 0
         self.full = False
-        self.accepted = 0
         self.refused = 0
-        self._next_flow_id = options.first_flow_id
+        self._flow_id = options.last_flow_id[0]
         self._listeners: dict[int, tuple[RawSocket, bool, tuple[str, int]]] = {}
         self._watched: dict[int, Callable[[], None]] = {}
         self._closing: list[Session] = []
@@ -206,15 +206,14 @@ class Relay:
             self._open(near, peer, target, ipv6)
 
     def _open(self, near: RawSocket, peer: tuple[str, int], target: tuple[str, int], ipv6: bool) -> None:
-        self.accepted += 1
-        self._next_flow_id += 1
+        self._flow_id = self.options.last_flow_id[0] = self._flow_id + 1
         try:
             far = self.options.connect(peer, target, ipv6)
         except OSError:
             far = None
         client = End(near, wire.CLIENT)
         server = End(far or near, wire.SERVER)
-        session = Session(self._next_flow_id, client, server, peer, target, ipv6)
+        session = Session(self._flow_id, client, server, peer, target, ipv6)
         if far is None:
             session.close, session.closed_by = wire.CONNECT_FAILED, wire.PROXY
             session.write(self.journal, wire.END, monotonic_ns())

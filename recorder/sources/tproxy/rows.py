@@ -27,24 +27,22 @@ class WorkerStream:
 
     def __init__(
         self,
-        number: int,
         host: str,
         role: Callable[[str], str],
-        counted: Callable[[dict[str, int]], None],
         seen_elsewhere: bool = False,
     ) -> None:
-        """`counted` gets the worker's counters; `seen_elsewhere`: another source counts this host's own connections."""
+        """`role` as in `batch`; `seen_elsewhere`: another source counts this host's own connections."""
         self._seen_elsewhere = seen_elsewhere
-        self.number = number
         self._host = host
         self._role = role
-        self._counted = counted
+        self.finished = 0  # sessions of which the last row has come
         self._rest = bytearray()
         self._texts: list[str] = [""]
         self._batches: list[pa.RecordBatch] = []
 
-    def feed(self, data: bytes) -> None:
-        """Take the next bytes. Raises `ValueError` when they are no frames."""
+    def feed(self, data: bytes) -> list[dict[str, int]]:
+        """Take the next bytes; the worker's counters that were in them. Raises `ValueError` when they are no frames."""
+        counters: list[dict[str, int]] = []
         rest = self._rest
         rest += data
         at = 0
@@ -55,9 +53,14 @@ class WorkerStream:
             if len(rest) - at < wire.FRAME.size + size:
                 break
             at += wire.FRAME.size
-            self._frame(kind, count, bytes(memoryview(rest)[at : at + size]))
+            payload = bytes(memoryview(rest)[at : at + size])
+            if kind == wire.COUNTERS:
+                counters.append(json.loads(payload))
+            else:
+                self._frame(kind, count, payload)
             at += size
         del rest[:at]
+        return counters
 
     def take(self) -> list[pa.RecordBatch]:
         """The rows since the last call."""
@@ -67,6 +70,7 @@ class WorkerStream:
     def _frame(self, kind: int, count: int, payload: bytes) -> None:
         if kind == wire.SESSIONS:
             records = np.frombuffer(payload, RECORD, count)
+            self.finished += int(np.count_nonzero(records["flow_end_reason"] != wire.ACTIVE))
             self._batches.append(batch(records, self._texts, self._host, self._role, self._seen_elsewhere))
         elif kind == wire.TEXTS:
             at = 4 * count
@@ -75,8 +79,6 @@ class WorkerStream:
                 at += length
         elif kind == wire.RESET:
             self._texts = [""]
-        elif kind == wire.COUNTERS:
-            self._counted(json.loads(payload))
 
 
 def batch(

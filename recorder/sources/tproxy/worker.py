@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import json
+import mmap
 import os
 import resource
 import signal
@@ -33,13 +34,18 @@ DRAIN, END = b"d", b"e"
 
 @dataclass
 class Assignment:
-    """What the recorder tells a worker. Descriptors are inherited; `mode` is how it dials (`MODES`)."""
+    """What the recorder tells a worker. Descriptors are inherited; `mode` is how it dials (`MODES`).
+
+    `shared` is memory that the recorder sees too: in it stands the flow id of the last session that was accepted, so
+    that it is known how many a worker had when it died.
+    """
 
     number: int
     listeners: list[tuple[int, bool]]
     journal: int
     beat: int
     control: int
+    shared: int
     mode: str
     mark: int
     session_limit: int
@@ -53,6 +59,11 @@ MODES = {"client": dial.as_client, "self": dial.as_self, "host": dial.as_host}
 FLOW_ID_BASE = 1 << 62
 
 
+def first_flow_id(worker: int) -> int:
+    """The id before that of a worker's first session."""
+    return FLOW_ID_BASE + (worker << 40)
+
+
 class Worker:
     """Ties the relay to the clock: beats, flushes, interval rows, orders from the recorder."""
 
@@ -62,7 +73,7 @@ class Worker:
         self.relay = Relay(
             Options(
                 MODES[assignment.mode](assignment.mark),
-                FLOW_ID_BASE + (assignment.number << 48),
+                memoryview(mmap.mmap(assignment.shared, mmap.PAGESIZE)).cast("q"),
                 assignment.session_limit,
                 assignment.pipe_limit,
                 assignment.keep_query,
@@ -72,6 +83,7 @@ class Worker:
         for descriptor, ipv6 in assignment.listeners:
             listener = dial.RawSocket(fileno=descriptor)
             listener.setblocking(False)
+            listener.listen(dial.BACKLOG)  # not before: nobody waits for a worker that does not run yet
             self.relay.listen(listener, ipv6)
         self.relay.watch(assignment.control, self._order)
         self._ending = False
@@ -134,10 +146,9 @@ class Worker:
         counters = {
             "open": relay.open,
             "limit": self.assignment.session_limit,
-            "accepted": relay.accepted,
             "refused": relay.refused,
         }
-        relay.accepted = relay.refused = 0
+        relay.refused = 0
         return counters
 
     def _last_words(self) -> None:

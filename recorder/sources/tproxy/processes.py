@@ -1,0 +1,35 @@
+"""The proxy's own processes: started from one of our modules, and ended for certain."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+
+def spawn(module: str, given: dict[str, Any], descriptors: Sequence[int]) -> subprocess.Popen[bytes]:
+    """One of our own modules as a process, in a session of its own, so that Ctrl-C is the recorder's alone."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"recorder.sources.tproxy.{module}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        pass_fds=descriptors,
+        start_new_session=True,
+    )
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(json.dumps(given).encode())
+        process.stdin.close()
+    return process
+
+
+def ended(process: subprocess.Popen[bytes], patience: float) -> int:
+    """Its exit code; killed when it does not end in time (seconds)."""
+    try:
+        return process.wait(patience)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
