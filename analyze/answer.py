@@ -11,12 +11,12 @@ import io
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from analyze import render
+from analyze import context, render
 from analyze.header import Chart
 from analyze.result import Column
 from netrec.errors import UsageError
@@ -71,7 +71,9 @@ class Answer:
 
 
 def write(answer: Answer, session: Session, scan: Scan) -> int:
-    """Write the answer to stdout or `-o FILE`; returns its exit code."""
+    """Write the answer to stdout or `-o FILE`, with what it rests on; returns its exit code."""
+    caveats = context.caveats(context.of(scan), session.zone)
+    answer = replace(answer, notes=[*answer.notes, *(one for one in caveats if one not in answer.notes)])
     if session.format in {"ndjson", "csv", "parquet"}:
         # Rows alone have no place for an answer without any: then there is the sentence.
         if answer.sections and answer.sections[0].frame.width:

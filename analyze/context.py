@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING
 
+from analyze import counting
 from analyze.moments import show, show_window
 from analyze.result import Context, microseconds
 from netrec.text import format_duration
@@ -30,13 +32,44 @@ def of(scan: Scan) -> Context:
                 "select start_time, end_time, reason from health where kind = 'gap' order by all"
             )
         ]
+        found.steps = list(
+            scan.fetch(
+                "select distinct end_time, kind, reason from health where kind in ('degraded', 'restored') order by all"
+            )
+        )
     elif scan.files:
         lost = [file.footer.text("events_lost") for opened in scan.files.values() for file in opened]
         found.lost = sum(int(text) for text in lost if text.isdigit())
+    if "flows" in scan.views:
+        _sampling(scan, found)
     found.since, found.until = _recorded(scan)
     found.notes = [*scan.notes, *_unfinished(scan), *_overlaps(scan)]
     found.skipped = [str(skipped) for skipped in scan.skipped]
     return found
+
+
+def _sampling(scan: Scan, found: Context) -> None:
+    """What the rows say of sampling, and how sure totals are: the variance of the Horvitz-Thompson estimator for flows
+    chosen independently of each other (Sarndal, Swensson and Wretman, Model Assisted Survey Sampling, 1992).
+    """
+    if not counting.is_weighted(scan):
+        return
+    least, most, flows, flows_variance, size, size_variance = scan.fetch(
+        """with whole as (
+            select capture, coalesce(flow_id, -epoch_us(end_time)) as flow_id, sum(flows)::DOUBLE as flows,
+              coalesce(sum(bytes), 0)::DOUBLE as bytes, min(coalesce(sampling_interval, 1)) as least,
+              max(coalesce(sampling_interval, 1)) as most
+            from flow group by all
+        )
+        select min(least), max(most), sum(flows), sum(flows * flows * (most - 1) / most), sum(bytes),
+          sum(bytes * bytes * (most - 1) / most) from whole"""
+    )[0]
+    if most is None or most <= 1:
+        return
+    found.least_sampling, found.sampling = least, most
+    for what, total, variance in (("flows", flows, flows_variance), ("bytes", size, size_variance)):
+        if total:
+            found.sampling_error[what] = 1.96 * math.sqrt(variance) / total
 
 
 def lines(context: Context, zone: tzinfo | None, rows: int, most: int = 0) -> list[str]:
@@ -48,10 +81,8 @@ def lines(context: Context, zone: tzinfo | None, rows: int, most: int = 0) -> li
     if context.lost is not None:
         of_seen = f" of {context.seen + context.lost:,}" if context.seen is not None else ""
         first.append(f"lost {context.lost:,}{of_seen} events")
-    if context.sampling > 1:
-        first.append(f"sampled 1 in {context.sampling}, scaled up")
     skipped = [f"{len(context.skipped)} files were left out (named on stderr)"] if context.skipped else []
-    return [" | ".join(first), *_gap_lines(context, zone), *context.notes, *skipped]
+    return [" | ".join(first), *caveats(context, zone), *_gap_lines(context, zone), *context.notes, *skipped]
 
 
 def warnings(context: Context, zone: tzinfo | None) -> list[str]:
@@ -60,7 +91,38 @@ def warnings(context: Context, zone: tzinfo | None) -> list[str]:
     if context.lost:
         of_seen = f" of {context.seen + context.lost:,}" if context.seen is not None else ""
         lost = [f"the recorder lost {context.lost:,}{of_seen} events in this window"]
-    return [*lost, *_gap_lines(context, zone), *context.notes]
+    return [*lost, *caveats(context, zone), *_gap_lines(context, zone), *context.notes]
+
+
+def caveats(context: Context, zone: tzinfo | None) -> list[str]:
+    """Why sums are estimates, and when the recorder did less than it was asked to."""
+    return [*_sampling_line(context), *_step_lines(context, zone)]
+
+
+def _sampling_line(context: Context) -> list[str]:
+    if context.sampling <= 1:
+        return []
+    least = f"{context.least_sampling} to 1 in " if context.least_sampling != context.sampling else ""
+    error = ", ".join(f"all {what} +-{_percent(share)}" for what, share in context.sampling_error.items())
+    about = f" ({error}; a part of them less surely)" if error else ""
+    return [
+        f"sampled 1 in {least}{context.sampling}: sums are estimates{about}; "
+        "lists and distinct counts hold sampled flows only"
+    ]
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}" if share < 0.1 else f"{share:.0%}"
+
+
+def _step_lines(context: Context, zone: tzinfo | None) -> list[str]:
+    if not context.steps:
+        return []
+    (first, _, _), (last, kind, reason) = context.steps[0], context.steps[-1]
+    if len(context.steps) == 1:
+        return [f"the recorder {kind} at {show(last, zone)}: {reason}"]
+    times = f"{len(context.steps)} times from {show(first, zone)} to {show(last, zone)}"
+    return [f"the recorder changed how much it does {times} (netrec analyze losses shows each); last, {kind}: {reason}"]
 
 
 def _gap_lines(context: Context, zone: tzinfo | None) -> list[str]:

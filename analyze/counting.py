@@ -5,8 +5,15 @@
 cases need more: a window that ends before the trace does, and a capture that has not ended. Flows that are open then
 have only `active` rows in the window; the last of them counts the flow.
 
-`scaled` multiplies a counter by the sampling in force; where nothing was sampled it is the counter itself, because the
-multiplication alone would cost a third of the time of a large sum.
+A row may stand for more than itself: 1 in `sampling_interval` flows was recorded, and a row may hold `flow_count` short
+flows together. Where a trace has such rows,
+
+`scaled(counter, sampling)` is a counter times the sampling in force, and `recorded(counter, sampling)` what it was
+before; `stands_for(sampling, flows)` is how many flows a row stands for, `tally(condition, weight)` counts rows by
+that weight, and `weighted_quantile(histogram(weighted(log_bucket(x), weight)), q)` is `histogram_quantile` of them.
+
+Where a trace has none, all of these are the plain expression: the multiplication alone would cost a third of the time
+of a large sum.
 """
 
 from __future__ import annotations
@@ -16,19 +23,45 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from analyze.scan import Scan
 
-MACROS = ("counts_the_flow", "scaled")
+_PLAIN = {
+    "scaled(counter, sampling)": "counter",
+    "recorded(counter, sampling)": "counter",
+    "stands_for(sampling, flows)": "1::BIGINT",
+    "tally(condition, weight)": "count(*) filter (where condition)",
+    "weighted(bucket, weight)": "bucket",
+    "weighted_quantile(counts, part)": "histogram_quantile(counts, part)",
+}
+_WEIGHTED = {
+    "scaled(counter, sampling)": "counter * coalesce(sampling, 1)",
+    "recorded(counter, sampling)": "counter // coalesce(sampling, 1)",
+    "stands_for(sampling, flows)": "coalesce(sampling, 1) * coalesce(flows, 1)",
+    "tally(condition, weight)": "coalesce(sum(weight) filter (where condition), 0)::BIGINT",
+    "weighted(bucket, weight)": "case when bucket is not null then {'bucket': bucket, 'weight': weight} end",
+    "weighted_quantile(counts, part)": """bucket_value((list_extract(map_keys(counts), list_filter(
+        range(1, len(map_keys(counts)) + 1),
+        lambda place: list_sum(masses(counts)[1:place]) >= part * list_sum(masses(counts))
+      )[1])).bucket)""",
+}
+MACROS = ("counts_the_flow", *(signature.partition("(")[0] for signature in _PLAIN))
 _ENDED = "row_reason is distinct from 'active'"
 
 
 def create_macros(scan: Scan) -> None:
-    """Define `counts_the_flow(reason, capture, flow, time)` and `scaled(counter, sampling)` for the open `flows`."""
-    sampled = scan.execute("select 1 from flows where sampling_interval > 1 limit 1").fetchall()
-    expression = "counter * coalesce(sampling, 1)" if sampled else "counter"
-    scan.execute(f"create temp macro scaled(counter, sampling) as {expression}")
+    """Define `MACROS` for the open `flows`; `counts_the_flow` takes (reason, capture, flow, time)."""
+    for signature, expression in (_WEIGHTED if is_weighted(scan) else _PLAIN).items():
+        scan.execute(f"create temp macro {signature} as {expression}")
     counts = _ENDED
     if may_be_open(scan) and _find_open_flows(scan, scan.in_window("end_time")):
         counts += " or (row_capture, row_flow, row_time) in (select (capture, flow_id, last_time) from open_flow)"
     scan.execute(f"create temp macro counts_the_flow(row_reason, row_capture, row_flow, row_time) as {counts}")
+
+
+def is_weighted(scan: Scan) -> bool:
+    """Whether some row stands for more than one flow; the files' own extremes answer this without reading a row."""
+    return any(
+        scan.execute(f"select 1 from flows where {column} > 1 limit 1").fetchall()
+        for column in ("sampling_interval", "flow_count")
+    )
 
 
 def may_be_open(scan: Scan) -> bool:

@@ -50,7 +50,10 @@ class Context:
 
     `since` and `until` are the window that was analysed (microseconds since 1970, UTC; None: the trace is empty);
     `lost` of `seen` events were lost in it, None when the trace does not say. `gaps` are the times of no recording,
-    as (start, end, reason). `notes` are sentences; `skipped` names files that were left out.
+    as (start, end, reason). Rows stood for `least_sampling` to `sampling` flows; `sampling_error` is the relative half
+    width of the 95% interval of all flows and of all bytes. `steps` are the times at which the recorder did less, or
+    more again, to keep within its budget, as (time, degraded or restored, reason). `notes` are sentences; `skipped`
+    names files that were left out.
     """
 
     since: int | None = None
@@ -58,6 +61,9 @@ class Context:
     seen: int | None = None
     lost: int | None = None
     sampling: int = 1
+    least_sampling: int = 1
+    sampling_error: dict[str, float] = field(default_factory=dict)
+    steps: list[tuple[int, str, str]] = field(default_factory=list)
     gaps: list[tuple[int, int, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)

@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analyze import files, inventory
-from netrec import __version__
 from netrec.errors import TraceError
 from netrec.trace import metadata, tables
 from netrec.trace.layout import TraceFile
@@ -73,10 +72,10 @@ def _check_schema(schema: pa.Schema, about: metadata.FileMetadata) -> None:
             raise TraceError(f"its column {field.name!r} is not in the trace format")
         if _plain(field.type) != _plain(expected[field.name]):
             raise TraceError(f"its column {field.name!r} is {field.type}, the format says {expected[field.name]}")
-    lacking = [name for name in expected if name not in schema.names]
-    # An older netrec wrote fewer columns: they read as null.
-    if lacking and about.capture.netrec_version == __version__:
-        raise TraceError(f"its column {lacking[0]!r} is missing")
+    # Earlier formats had fewer columns: they read as null.
+    for field in tables.table(about.table).fields:
+        if field.since <= about.capture.format_version and field.name not in schema.names:
+            raise TraceError(f"its column {field.name!r} is missing")
 
 
 def _plain(type: pa.DataType) -> pa.DataType:

@@ -20,7 +20,7 @@
 -- @expect  10.20.1.2:80 | 529 | ... | 18.0 | 1.0
 -- @expect  10.20.2.1:8000 | 200 | ... | 10.0 | 1.0 | 1950.54
 with lived as (
-  select *, epoch_us(end_time) - epoch_us(began) as life, epoch_us(end_time) // 1000000 as second from session
+  select *, epoch_us(end_time) // 1000000 as second from session
 ),
 seconds as (
   select
@@ -30,7 +30,7 @@ seconds as (
   group by {by.keys}, second
 ),
 lives as (
-  select {by.keys}, histogram(log_bucket(life)) as lives from lived group by {by.keys}
+  select {by.keys}, histogram(weighted(log_bucket(life), weight)) as lives from lived group by {by.keys}
 ),
 grouped as (
   select
@@ -52,8 +52,8 @@ select
   peak::DOUBLE as peak,
   coalesce(short, 0) / nullif(flows, 0)::DOUBLE as short_share,
   bytes / nullif(flows, 0)::DOUBLE as mean_bytes,
-  histogram_quantile(lives, 0.5) as life_p50,
-  histogram_quantile(lives, 0.95) as life_p95
+  weighted_quantile(lives, 0.5) as life_p50,
+  weighted_quantile(lives, 0.95) as life_p95
 from named join named_lives using (talker)
 order by connections desc, bytes desc, talker
 limit $n;

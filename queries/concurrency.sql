@@ -16,7 +16,11 @@
 -- @expect  2026-11-23T01:45:30Z | 4 | 1.176788 | 612 | 613
 with lives as (
   select
-    greatest(epoch_us(began), window_start()) as low, least(epoch_us(end_time), window_end()) as high, flows,
+    greatest(epoch_us(began), window_start()) as low, least(epoch_us(end_time), window_end()) as high,
+    -- Short flows that share a row are spread over its time.
+    case when weight > coalesce(sampling_interval, 1) and end_time > began
+      then round(flows * life / (epoch_us(end_time) - epoch_us(began)))::BIGINT else flows end as flows,
+    flows as counted,
     flow_end_reason in ('active', 'forced') as open
   from session
 ),
@@ -28,10 +32,10 @@ width as (
 ),
 changes as (
   select
-    low as moment, flows as change, flows as opened, 0 as closed, case when low = high then flows else 0 end as instant
+    low as moment, flows as change, counted as opened, 0 as closed, case when low = high then flows else 0 end as instant
   from lives
   union all
-  select high as moment, -flows as change, 0 as opened, case when open then 0 else flows end as closed,
+  select high as moment, -flows as change, 0 as opened, case when open then 0 else counted end as closed,
     0 as instant
   from lives
   union all

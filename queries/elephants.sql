@@ -19,8 +19,18 @@
 -- @example web-day n=1
 -- @expect  10.20.3.1:39278 | 10.20.3.2:80 | curl | 2026-11-23T01:45:09.592500Z | ... | 60000324 | 83 | 60000241
 with ranked as (
-  select *, row_number() over (order by bytes desc nulls last, began, client_address, client_port, capture, flow_id) as place
+  select
+    * replace (
+      recorded(bytes, sampling_interval) as bytes,
+      recorded(client_bytes, sampling_interval) as client_bytes,
+      recorded(server_bytes, sampling_interval) as server_bytes
+    ),
+    row_number() over (
+      order by recorded(session.bytes, sampling_interval) desc nulls last, began, client_address, client_port, capture,
+        flow_id
+    ) as place
   from session
+  where weight = coalesce(sampling_interval, 1)
   order by place
   limit $n
 )

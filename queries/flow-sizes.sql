@@ -15,14 +15,14 @@
 -- @expect  100 B and more | 23 | ... | 8809
 with sized as (
   select
-    case when coalesce(bytes, 0) <= 0 then -1 else floor(log10(bytes))::INTEGER end as power,
-    flows, bytes, epoch_us(end_time) - epoch_us(began) as life
+    case when coalesce(bytes // weight, 0) <= 0 then -1 else floor(log10(bytes // weight))::INTEGER end as power,
+    flows, bytes, life, weight
   from session
 ),
 grouped as (
   select
     least(power, 12) as power, sum(flows) as flows, coalesce(sum(bytes), 0) as bytes,
-    histogram(log_bucket(life)) as lives
+    histogram(weighted(log_bucket(life), weight)) as lives
   from sized
   group by all
 )
@@ -34,6 +34,6 @@ select
   flows / nullif(sum(flows) over (), 0)::DOUBLE as flow_share,
   bytes::BIGINT as bytes,
   bytes / nullif(sum(bytes) over (), 0)::DOUBLE as byte_share,
-  histogram_quantile(lives, 0.5) as life_p50
+  weighted_quantile(lives, 0.5) as life_p50
 from grouped
 order by power;

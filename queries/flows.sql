@@ -27,7 +27,8 @@
 with single as (
   select
     start_time, end_time, client_address, client_port, server_address, server_port, server_name, transport, process_name,
-    client_bytes, server_bytes, retransmits, rtt_us, flow_end_reason, tcp_close, 1::BIGINT as intervals, flow_id, capture
+    recorded(client_bytes, sampling_interval) as client_bytes, recorded(server_bytes, sampling_interval) as server_bytes,
+    recorded(retransmits, sampling_interval) as retransmits, rtt_us, flow_end_reason, tcp_close, 1::BIGINT as intervals, flow_id, capture
   from flow
   where not $sessions or flow_id is null
 ),
@@ -42,9 +43,9 @@ stitched as (
     max(server_name) as server_name,
     max(transport) as transport,
     max_by(process_name, end_time) as process_name,
-    sum(client_bytes)::BIGINT as client_bytes,
-    sum(server_bytes)::BIGINT as server_bytes,
-    sum(retransmits)::BIGINT as retransmits,
+    sum(recorded(client_bytes, sampling_interval))::BIGINT as client_bytes,
+    sum(recorded(server_bytes, sampling_interval))::BIGINT as server_bytes,
+    sum(recorded(retransmits, sampling_interval))::BIGINT as retransmits,
     max_by(rtt_us, end_time) as rtt_us,
     max_by(flow_end_reason, end_time) as flow_end_reason,
     max_by(tcp_close, end_time) as tcp_close,

@@ -21,11 +21,11 @@ select
   http_status as status,
   sum(flows)::BIGINT as sessions,
   coalesce(sum(bytes), 0)::BIGINT as bytes,
-  histogram_quantile(
-    histogram(log_bucket(time_to_first_byte_us)) filter (where time_to_first_byte_us is not null), 0.5
+  weighted_quantile(
+    histogram(weighted(log_bucket(time_to_first_byte_us), weight)) filter (where time_to_first_byte_us is not null), 0.5
   ) as first_byte_p50,
-  histogram_quantile(
-    histogram(log_bucket(time_to_first_byte_us)) filter (where time_to_first_byte_us is not null), 0.95
+  weighted_quantile(
+    histogram(weighted(log_bucket(time_to_first_byte_us), weight)) filter (where time_to_first_byte_us is not null), 0.95
   ) as first_byte_p95
 from session
 where http_method is not null or http_status is not null or http_host is not null

@@ -24,26 +24,26 @@ with grouped as (
   select
     {by.keys},
     sum(flows)::BIGINT as flows,
-    histogram(log_bucket(connect_latency_us)) filter (
+    histogram(weighted(log_bucket(connect_latency_us), weight)) filter (
       where connect_latency_us is not null and flow_start_time >= start_time
     ) as connects,
     min(rtt_min_us) as rtt_min,
-    histogram(log_bucket(rtt_us)) filter (where rtt_us is not null) as trips,
-    histogram(log_bucket(time_to_first_byte_us)) filter (where time_to_first_byte_us is not null) as first_bytes
+    histogram(weighted(log_bucket(rtt_us), weight)) filter (where rtt_us is not null) as trips,
+    histogram(weighted(log_bucket(time_to_first_byte_us), weight)) filter (where time_to_first_byte_us is not null) as first_bytes
   from flow
   group by {by.keys}
 )
 select
   {by.label} as service,
   flows,
-  histogram_quantile(connects, 0.5) as connect_p50,
-  histogram_quantile(connects, 0.95) as connect_p95,
-  histogram_quantile(connects, 0.99) as connect_p99,
+  weighted_quantile(connects, 0.5) as connect_p50,
+  weighted_quantile(connects, 0.95) as connect_p95,
+  weighted_quantile(connects, 0.99) as connect_p99,
   rtt_min,
-  histogram_quantile(trips, 0.5) as rtt_p50,
-  histogram_quantile(trips, 0.95) as rtt_p95,
-  histogram_quantile(first_bytes, 0.5) as first_byte_p50,
-  histogram_quantile(first_bytes, 0.95) as first_byte_p95
+  weighted_quantile(trips, 0.5) as rtt_p50,
+  weighted_quantile(trips, 0.95) as rtt_p95,
+  weighted_quantile(first_bytes, 0.5) as first_byte_p50,
+  weighted_quantile(first_bytes, 0.95) as first_byte_p95
 from grouped
 order by connect_p95 desc nulls last, rtt_p95 desc nulls last, flows desc, service
 limit $n;

@@ -23,12 +23,12 @@ select
   endpoint(server, server_port) as server,
   process_name as process,
   began,
-  (epoch_us(end_time) - epoch_us(began))::DOUBLE as life,
+  life::DOUBLE as life,
   flow_end_reason in ('active', 'forced') as open,
-  bytes,
-  bytes * 8e6 / nullif(epoch_us(end_time) - epoch_us(began), 0)::DOUBLE as rate,
-  retransmits
+  recorded(bytes, sampling_interval) as bytes,
+  recorded(bytes, sampling_interval) * 8e6 / nullif(epoch_us(end_time) - epoch_us(began), 0)::DOUBLE as rate,
+  recorded(retransmits, sampling_interval) as retransmits
 from session
-where epoch_us(end_time) - epoch_us(began) >= coalesce($least, 0)
-order by life desc, bytes desc, client, server, capture, flow_id
+where life >= coalesce($least, 0)
+order by life desc, session.bytes desc, client, server, capture, flow_id
 limit $n;

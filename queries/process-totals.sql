@@ -26,7 +26,8 @@ with own as (
     scaled(coalesce(server_bytes, 0), sampling_interval) as server_bytes,
     scaled(coalesce(case when role = 'server' then server_retransmits else client_retransmits end, 0), sampling_interval)
       as retransmits,
-    scaled(counts_the_flow(flow_end_reason, capture, flow_id, end_time)::BIGINT, sampling_interval) as flows,
+    counts_the_flow(flow_end_reason, capture, flow_id, end_time)::BIGINT * stands_for(sampling_interval, flow_count)
+      as flows,
     tcp_close
   from flows
   where in_window(end_time)

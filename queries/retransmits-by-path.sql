@@ -26,7 +26,8 @@ with own as (
     ),
     coalesce(server_name, server_address) as server,
     scaled(coalesce(client_packets, 0) + coalesce(server_packets, 0), sampling_interval) as packets,
-    scaled(counts_the_flow(flow_end_reason, capture, flow_id, end_time)::BIGINT, sampling_interval) as flows
+    counts_the_flow(flow_end_reason, capture, flow_id, end_time)::BIGINT * stands_for(sampling_interval, flow_count)
+      as flows
   from flows
   where in_window(end_time)
 ),

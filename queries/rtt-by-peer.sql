@@ -22,8 +22,8 @@ with grouped as (
     server,
     sum(flows)::BIGINT as flows,
     min(rtt_min_us) as rtt_min,
-    histogram(log_bucket(rtt_us)) as trips,
-    histogram(log_bucket(greatest(rtt_us - rtt_min_us, 0))) filter (where rtt_min_us is not null) as queues
+    histogram(weighted(log_bucket(rtt_us), weight)) as trips,
+    histogram(weighted(log_bucket(greatest(rtt_us - rtt_min_us, 0)), weight)) filter (where rtt_min_us is not null) as queues
   from flow
   where rtt_us is not null
   group by all
@@ -33,10 +33,10 @@ select
   server,
   flows,
   rtt_min,
-  histogram_quantile(trips, 0.5) as rtt_p50,
-  histogram_quantile(trips, 0.95) as rtt_p95,
-  histogram_quantile(queues, 0.5) as queueing_p50,
-  histogram_quantile(queues, 0.95) as queueing_p95
+  weighted_quantile(trips, 0.5) as rtt_p50,
+  weighted_quantile(trips, 0.95) as rtt_p95,
+  weighted_quantile(queues, 0.5) as queueing_p50,
+  weighted_quantile(queues, 0.95) as queueing_p95
 from grouped
 order by queueing_p95 desc nulls last, rtt_p95 desc, client, server
 limit $n;

@@ -32,8 +32,8 @@ with total as (
     sum(server_bytes) as server_bytes,
     coalesce(sum(client_packets), 0) + coalesce(sum(server_packets), 0) as packets,
     coalesce(sum(client_retransmits), 0) + coalesce(sum(server_retransmits), 0) as retransmits,
-    count_if(tcp_close = 'connect_failed') as connect_failures,
-    count_if(tcp_close in ('rst_sent', 'rst_received')) as resets,
+    tally(tcp_close = 'connect_failed', weight) as connect_failures,
+    tally(tcp_close in ('rst_sent', 'rst_received'), weight) as resets,
     count(*) as intervals
   from flow
 ),
@@ -47,7 +47,7 @@ by_service as (
   group by server_name, server_address, server_port
 ),
 by_rtt as (
-  select rtt_us, count(*) as intervals from flow where rtt_us is not null group by rtt_us
+  select rtt_us, tally(true, weight) as intervals from flow where rtt_us is not null group by rtt_us
 ),
 reached as (
   select rtt_us, sum(intervals) over (order by rtt_us) as below, sum(intervals) over () as every from by_rtt

@@ -74,7 +74,7 @@ def load(scan: Scan) -> Traffic | None:
         f"select coalesce(host, '(unknown)') as host, epoch_us(end_time) // {width * 1_000_000} as bin, "
         "sum(case when role = 'client' then server_bytes else client_bytes end)::BIGINT as received, "
         "sum(case when role = 'client' then client_bytes else server_bytes end)::BIGINT as sent, "
-        f"count(*) filter ({OPENED}) as opened from flow group by 1, 2 order by 1, 2",
+        f"tally({OPENED}, weight) as opened from flow group by 1, 2 order by 1, 2",
     )
     return Traffic(extent, width, bins, _recorded(scan))
 
@@ -113,7 +113,7 @@ def port_use(scan: Scan) -> list[Resource]:
     """Ports that this host's busiest clients hold towards one server: connections opened within TIME_WAIT's minute."""
     pairs = frame(
         scan,
-        "select host, client_address, server_address, server_port, count(*) as n from flow "
+        "select host, client_address, server_address, server_port, tally(true, weight) as n from flow "
         f"where role in ('client', 'both') and transport = 'tcp' and ({OPENED} or {FAILED}) "
         f"group by all order by n desc, client_address, server_address, server_port limit {TOP_PAIRS}",
     )
@@ -125,7 +125,7 @@ def port_use(scan: Scan) -> list[Resource]:
             scan,
             "select coalesce(flow.host, '(unknown)') as host, flow.client_address || ' -> ' || "
             "endpoint(flow.server_address, flow.server_port) as pair, "
-            f"epoch_us(flow_start_time) // {int(TIME_WAIT_SECONDS * 1e6)} as minute, count(*) as opened "
+            f"epoch_us(flow_start_time) // {int(TIME_WAIT_SECONDS * 1e6)} as minute, tally(true, weight) as opened "
             "from flow join busy_pairs using (client_address, server_address, server_port) "
             f"where transport = 'tcp' and ({OPENED} or {FAILED}) and flow_start_time is not null "
             "group by 1, 2, 3 order by 1, 2, 3",
@@ -154,7 +154,8 @@ def services(scan: Scan, extent: Extent) -> pl.DataFrame:
     return frame(
         scan,
         "with summed as (select endpoint(server, server_port) as service, coalesce(role, '(unknown)') as role, "
-        f"count(*) filter ({OPENED}) as opened, sum(epoch_us(end_time) - epoch_us(start_time)) / 1e6 as lived, "
+        f"tally({OPENED}, weight) as opened, "
+        "sum(scaled(coalesce(flow_duration_us, epoch_us(end_time) - epoch_us(start_time)), weight)) / 1e6 as lived, "
         "sum(bytes)::DOUBLE as bytes from flow where transport = 'tcp' group by 1, 2) "
         f"select service, role, opened / {seconds!r} as connections_per_second, "
         "lived / nullif(opened, 0) as mean_life, "

@@ -96,7 +96,7 @@ def command(
     assessment = assess(windows_measured[0], windows_measured[1], metrics=chosen, fail_on=fail_on)
     regressed = [row for row in assessment.rows if row.verdict == REGRESSED]
     with recorded() as sliced:
-        contributions = explain.contributions(*scans, after.window, regressed, by)
+        contributions = explain.contributions(*scans, after.window, regressed, by, after.least_sampling)
     edges = explain.edges(before.combinations, after.combinations)
     asked = {"metrics": measured, "slices": sliced, "edges": outlined}
     outcome = document.build(assessment, sides[0], sides[1], contributions, edges, fail_on, asked)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from analyze.compare.measure import COUNTS, HISTOGRAMS, Window
+from analyze.compare.measure import HISTOGRAMS, Window, evidence
 from analyze.frames import frame
 from analyze.result import literal
 from analyze.statistics import slices
@@ -35,13 +35,20 @@ EDGE_LEAST = 10
 
 
 def contributions(
-    baseline: Scan, candidate: Scan, window: Window, rows: Sequence[MetricVerdict], by: Sequence[str] = ()
+    baseline: Scan,
+    candidate: Scan,
+    window: Window,
+    rows: Sequence[MetricVerdict],
+    by: Sequence[str] = (),
+    least_sampling: int = 1,
 ) -> pl.DataFrame:
     """Ranked, confirmed slices of each metric in `rows` (at most the four with the smallest q): columns metric,
     dimension, value, baseline and candidate rate, support, risk_ratio, low, high, share_of_change, q_value.
     """
     chosen = sorted(rows, key=lambda row: row.q_value)[:MOST_METRICS]
-    return ranked_slices(baseline, candidate, window, {row.metric.name: _symptom(row) for row in chosen}, by)
+    return ranked_slices(
+        baseline, candidate, window, {row.metric.name: _symptom(row, least_sampling) for row in chosen}, by
+    )
 
 
 def ranked_slices(
@@ -113,13 +120,14 @@ def _distinct(ranked: pl.DataFrame) -> pl.DataFrame:
     return simple.unique(list(slices.COUNTS), keep="first", maintain_order=True).sort("place").drop("place")
 
 
-def _symptom(row: MetricVerdict) -> tuple[str, str]:
+def _symptom(row: MetricVerdict, least_sampling: int) -> tuple[str, str]:
     """SQL of (bad, total) for a metric: its events and trials, or the values above the baseline's quantile."""
     metric = row.metric
     if metric.kind == "quantile":
         value = f"({HISTOGRAMS[metric.histogram]})"
         return f"coalesce({value} > {row.baseline!r}, false)::INTEGER", f"({value} is not null)::INTEGER"
-    return COUNTS[metric.numerator], COUNTS[metric.denominator]
+    counts = evidence(least_sampling)
+    return counts[metric.numerator], counts[metric.denominator]
 
 
 def _sets(by: Sequence[str]) -> list[tuple[str, ...]]:

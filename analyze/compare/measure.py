@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from analyze import counting
 from analyze.frames import frame
 from analyze.statistics.batch_t import BATCHES
 from analyze.statistics.quality import CaptureQuality
@@ -33,16 +34,17 @@ HISTOGRAMS = {
 WIDTHS = {"flows": "INTEGER", "bytes": "BIGINT", "packets": "BIGINT", "retransmits": "INTEGER"}
 FAILED = "tcp_close = 'connect_failed'"
 COUNTS = {
-    "flows": f"{OPENED}::INTEGER * coalesce(sampling_interval, 1)",
+    "flows": f"scaled({OPENED}::INTEGER, weight)",
     "bytes": "bytes",
     "packets": "packets",
     "retransmits": "retransmits",
-    "connects": f"(transport = 'tcp' and ({OPENED} or {FAILED}))::INTEGER",
-    "connect_failures": f"coalesce({FAILED}, false)::INTEGER",
-    "closed": "coalesce(tcp_close is not null and tcp_close <> 'connect_failed', false)::INTEGER",
-    "timeouts": "coalesce(tcp_close = 'timeout', false)::INTEGER",
-    "resets": "coalesce(tcp_close in ('rst_sent', 'rst_received'), false)::INTEGER",
+    "connects": f"scaled((transport = 'tcp' and ({OPENED} or {FAILED}))::INTEGER, weight)",
+    "connect_failures": f"scaled(coalesce({FAILED}, false)::INTEGER, weight)",
+    "closed": "scaled(coalesce(tcp_close is not null and tcp_close <> 'connect_failed', false)::INTEGER, weight)",
+    "timeouts": "scaled(coalesce(tcp_close = 'timeout', false)::INTEGER, weight)",
+    "resets": "scaled(coalesce(tcp_close in ('rst_sent', 'rst_received'), false)::INTEGER, weight)",
 }
+_ABSOLUTE = {"flows", "bytes"}
 KEYS = ("server_port", "server_name", "role", "client_address", "server_address")
 
 
@@ -87,6 +89,20 @@ class Outline:
     window: Window
     combinations: pl.DataFrame
     sampling: frozenset[int]
+
+    @property
+    def least_sampling(self) -> int:
+        """The sampling that every row has at least: what is counted is certain for so many flows fewer."""
+        return min(self.sampling)
+
+
+def evidence(least_sampling: int) -> dict[str, str]:
+    """`COUNTS` for inference: what only enters ratios counts as recorded, relative to the least sampling, so that no
+    trial is invented; flows and bytes are those of the whole traffic.
+    """
+    if least_sampling == 1:
+        return COUNTS
+    return {name: sql if name in _ABSOLUTE else f"({sql}) // {least_sampling}" for name, sql in COUNTS.items()}
 
 
 def outline(scan: Scan) -> Outline | None:
@@ -145,7 +161,13 @@ def measure(scan: Scan, outline: Outline, strata: pl.DataFrame, quality: Capture
         for name, sql in HISTOGRAMS.items()
     )
     # The narrower the table, the less memory it takes: what is 0 or 1 a row fits a byte.
-    counts = ", ".join(f"({sql})::{WIDTHS.get(name, 'TINYINT')} as {name}" for name, sql in COUNTS.items())
+    weighted = counting.is_weighted(scan)
+    counts = ", ".join(
+        f"({sql})::{'BIGINT' if weighted else WIDTHS.get(name, 'TINYINT')} as {name}"
+        for name, sql in evidence(outline.least_sampling).items()
+    )
+    if weighted:
+        counts += f", weight // {outline.least_sampling} as weight"
     match = " and ".join(f"flow.{key} is not distinct from stratum_of.{key}" for key in KEYS)
     connection.execute(
         f"create or replace temp table measured as select least(greatest({bucket}, 0), {window.buckets - 1})::SMALLINT "
@@ -163,7 +185,7 @@ def measure(scan: Scan, outline: Outline, strata: pl.DataFrame, quality: Capture
             frame(
                 scan,
                 f"select '{name}' as histogram, {batch} as batch, stratum::INTEGER as number, bin_{name} as bin, "
-                f"count(*) as count from measured where bin_{name} is not null group by 2, 3, 4",
+                f"tally(true, weight) as count from measured where bin_{name} is not null group by 2, 3, 4",
             )
             for name in HISTOGRAMS
         ]

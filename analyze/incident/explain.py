@@ -188,8 +188,8 @@ def _involved(scan: Scan) -> pl.DataFrame:
         scan,
         "select client_address as client, endpoint(server, server_port) as service, "
         "coalesce(any_value(process_name), '(unknown)') as process, "
-        "count(*) filter (coalesce(flow_start_time >= start_time, false)) as new_connections, "
-        "count(*) filter (tcp_close in ('connect_failed', 'timeout', 'rst_sent', 'rst_received')) as failed, "
+        "tally(coalesce(flow_start_time >= start_time, false), weight) as new_connections, "
+        "tally(tcp_close in ('connect_failed', 'timeout', 'rst_sent', 'rst_received'), weight) as failed, "
         "sum(retransmits)::BIGINT as retransmits, sum(bytes)::BIGINT as bytes from flow "
         f"group by 1, 2 order by failed desc, retransmits desc, bytes desc, client, service limit {INVOLVED}",
     )

@@ -78,7 +78,7 @@ def measure(incident: Scan, baseline: Scan, window: Window, before: Window) -> d
 
 def _endpoints(scan: Scan) -> pl.DataFrame:
     sums = ", ".join(
-        f"sum(coalesce({sql}, 0))::BIGINT as {name}" if name in SUMMED else f"count(*) filter ({sql}) as {name}"
+        f"sum(coalesce({sql}, 0))::BIGINT as {name}" if name in SUMMED else f"tally({sql}, weight) as {name}"
         for name, sql in SUMS.items()
     )
     minimum = "sum(rtt_min_us)::BIGINT as rtt_min_sum, count(rtt_min_us) as rtt_min_count"

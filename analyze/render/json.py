@@ -1,7 +1,8 @@
 """One JSON object: the rows, and what they rest on.
 
     {"query": "top-talkers", "window": {"since": "...Z", "until": "...Z"}, "events": {"seen": 12345, "lost": 0},
-     "sampling": 1, "gaps": [{"since": ..., "until": ..., "reason": ...}], "notes": [], "skipped": [],
+     "sampling": 1, "sampling_least": 1, "sampling_error": {}, "steps": [{"time": ..., "kind": ..., "reason": ...}],
+     "gaps": [{"since": ..., "until": ..., "reason": ...}], "notes": [], "skipped": [],
      "columns": [{"name": "bytes", "type": "BIGINT", "unit": "bytes"}], "rows": [{"bytes": 1234, ...}]}
 
 Numbers are raw, times are ISO 8601 in UTC. The rows are under `rows`: `jq '.rows[]'`; `ndjson` gives them alone.
@@ -26,6 +27,9 @@ def write(result: Result, stream: IO[str], zone: tzinfo | None, colour: bool) ->
         "window": {"since": _time(context.since), "until": _time(context.until)},
         "events": {"seen": context.seen, "lost": context.lost},
         "sampling": context.sampling,
+        "sampling_least": context.least_sampling,
+        "sampling_error": context.sampling_error,
+        "steps": [{"time": _time(time), "kind": kind, "reason": reason} for time, kind, reason in context.steps],
         "gaps": [
             {"since": _time(since), "until": _time(until), "reason": reason} for since, until, reason in context.gaps
         ],

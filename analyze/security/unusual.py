@@ -65,7 +65,7 @@ def volumes(scan: Scan, start: int, end: int, recent: int, hosts: int) -> pl.Dat
     bins = frame(
         scan,
         f"select client_address as client, (epoch_us(end_time) - {start}) // {width} as bin, "
-        f"sum(client_bytes)::BIGINT as sent, count(*) filter ({OPENED}) as opened from flow "
+        f"sum(client_bytes)::BIGINT as sent, tally({OPENED}, weight) as opened from flow "
         "where client_address in (select client_address from flow group by 1 "
         f"order by sum(client_bytes) desc, 1 limit {MOST_SOURCES}) group by 1, 2",
     )

@@ -23,7 +23,8 @@ class Field:
     """One column of a table.
 
     `ipfix` is the IANA IPFIX information element, `otel` the OpenTelemetry attribute that means the same
-    (empty: none does). `values` lists the closed set of values of a text field (empty: open).
+    (empty: none does). `values` lists the closed set of values of a text field (empty: open). `since` is the format
+    version that brought it: files of earlier ones lack it, and it reads as null.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Field:
     ipfix: str = ""
     otel: str = ""
     values: tuple[str, ...] = ()
+    since: int = 1
 
     @property
     def arrow(self) -> pa.Field:
@@ -200,7 +202,26 @@ SESSION = (
     Field("closed_by", TEXT, "", "which side ended the session", values=("client", "server", "proxy")),
 )
 
-SAMPLING = (Field("sampling_interval", INT64, "", "this row stands for so many flows (null: 1)", "samplingInterval"),)
+SAMPLING = (
+    Field(
+        "sampling_interval",
+        INT64,
+        "",
+        "1 in so many flows was recorded: counters count so often (null: 1)",
+        "samplingInterval",
+    ),
+    Field(
+        "flow_count",
+        INT64,
+        "flow",
+        "short flows alike that this row holds together: its counters are their sums, its times their means; "
+        "client_port is null (null: 1)",
+        since=2,
+    ),
+    Field(
+        "flow_duration_us", INT64, "us", "mean duration of those flows (null: end_time less flow_start_time)", since=2
+    ),
+)
 
 OBSERVER = (
     Field("source", TEXT, "", "what recorded this row: ebpf, tproxy, haproxy, ..."),
@@ -263,4 +284,11 @@ RECORDER_HEALTH = (
     Field("recorder_memory_bytes", INT64, "byte", "resident memory of the recorder and its children"),
     Field("sampling_interval", INT64, "", "1 in this many flows is recorded (1: all)", "samplingInterval"),
     Field("active_timeout_us", INT64, "us", "active timeout in force", "flowActiveTimeout"),
+    Field(
+        "programs_cpu_us",
+        INT64,
+        "us",
+        "run time of its programs in the kernel (null: not measured, see --max-cpu)",
+        since=2,
+    ),
 )

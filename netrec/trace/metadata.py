@@ -12,7 +12,7 @@ from typing import Any
 
 from netrec.errors import TraceError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 PREFIX = "netrec."
 
 

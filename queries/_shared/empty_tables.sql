@@ -46,6 +46,8 @@ create temp view empty_flows as select
   null::BIGINT as "time_to_first_byte_us",
   null::VARCHAR as "closed_by",
   null::BIGINT as "sampling_interval",
+  null::BIGINT as "flow_count",
+  null::BIGINT as "flow_duration_us",
   null::VARCHAR as "source",
   null::VARCHAR as "host",
   null::BOOLEAN as "duplicate",
@@ -116,6 +118,7 @@ create temp view empty_health as select
   null::BIGINT as "recorder_memory_bytes",
   null::BIGINT as "sampling_interval",
   null::BIGINT as "active_timeout_us",
+  null::BIGINT as "programs_cpu_us",
   null::VARCHAR as "source",
   null::VARCHAR as "host",
   null::VARCHAR as "capture"

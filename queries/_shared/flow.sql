@@ -4,7 +4,8 @@
 -- windows that meet share no row. `flow_overlapping` holds every row that touches the window: for queries that spread
 -- rows over time. Counters are scaled up by the sampling in force. `flows` is 1 on exactly one row of every flow, so
 -- its sum counts flows however many interval rows they have: the row with which the flow ended, or the last one inside
--- the window of a flow that went on.
+-- the window of a flow that went on. `weight` is how many flows a row stands for; `recorded(bytes, sampling_interval)`
+-- is what the row itself counted, for lists of flows.
 --
 -- @table flows
 create temp view flow_overlapping as
@@ -21,7 +22,9 @@ select
   scaled(coalesce(client_bytes, 0) + coalesce(server_bytes, 0), sampling_interval) as bytes,
   scaled(coalesce(client_packets, 0) + coalesce(server_packets, 0), sampling_interval) as packets,
   scaled(coalesce(client_retransmits, 0) + coalesce(server_retransmits, 0), sampling_interval) as retransmits,
-  scaled(counts_the_flow(flow_end_reason, capture, flow_id, end_time)::BIGINT, sampling_interval) as flows
+  counts_the_flow(flow_end_reason, capture, flow_id, end_time)::BIGINT
+    * stands_for(sampling_interval, flow_count) as flows,
+  stands_for(sampling_interval, flow_count) as weight
 from flows
 where duplicate is not true;
 

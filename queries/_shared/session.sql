@@ -1,7 +1,7 @@
 -- Flows, not rows: the intervals of a flow inside the window as one row.
 --
--- `session` has one row per flow of `flow`: counters summed, the life from `began` (when the flow began, or what was first
--- recorded of it) to `end_time`, and `tcp_close` null while it was open at the end of the window. Most flows have one row
+-- `session` has one row per flow of `flow`: counters summed, the `life` (microseconds) from `began` (when the flow began,
+-- or what was first recorded of it) to `end_time`, and `tcp_close` null while it was open at the end of the window. Most flows have one row
 -- and are passed through; only those of several rows are grouped.
 --
 -- @table flows
@@ -14,7 +14,8 @@ select
   server_address, server_port, server, server_name, role, process_name, container_id, netns, client_bytes, server_bytes,
   bytes, client_packets, server_packets, packets, retransmits, connect_latency_us, rtt_us, rtt_min_us, flow_end_reason,
   tcp_close, alpn, http_method, http_host, http_path, http_status, time_to_first_byte_us, closed_by, source, host, flows,
-  1::BIGINT as intervals
+  1::BIGINT as intervals, sampling_interval, weight,
+  coalesce(flow_duration_us, epoch_us(end_time) - epoch_us(coalesce(flow_start_time, start_time))) as life
 from flow
 where not exists (
   select 1 from session_of_several as several
@@ -34,7 +35,9 @@ select
   max_by(flow_end_reason, flow.end_time) as flow_end_reason, max_by(tcp_close, flow.end_time) as tcp_close,
   max(alpn) as alpn, max(http_method) as http_method, max(http_host) as http_host, max(http_path) as http_path,
   max(http_status) as http_status, max(time_to_first_byte_us) as time_to_first_byte_us, max(closed_by) as closed_by,
-  max(flow.source) as source, max(host) as host, max(flows) as flows, count(*) as intervals
+  max(flow.source) as source, max(host) as host, max(flows) as flows, count(*) as intervals,
+  max(sampling_interval) as sampling_interval, max(weight) as weight,
+  max(epoch_us(flow.end_time)) - min(epoch_us(coalesce(flow_start_time, start_time))) as life
 from flow
 join session_of_several as several
   on several.capture is not distinct from flow.capture and several.flow_id = flow.flow_id

@@ -114,7 +114,7 @@ def damaged(trace: Path) -> dict[str, Path]:
     newer = good.with_name(good.name.replace("-000001", "-000008"))
     about = {**table.schema.metadata, b"netrec.format_version": str(metadata.FORMAT_VERSION + 1).encode()}
     pq.write_table(table.replace_schema_metadata(about), newer)
-    made["trace format 2"] = newer
+    made[f"trace format {metadata.FORMAT_VERSION + 1}"] = newer
     footer = bytearray(content)
     length = int.from_bytes(content[-8:-4], "little")
     footer[-8 - length : -8 - length + 40] = b"\xff" * 40
