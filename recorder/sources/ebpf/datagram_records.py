@@ -8,7 +8,7 @@ DATAGRAM_KEY = np.dtype(
     [
         ("local", "V16"),
         ("remote", "V16"),
-        ("net", "u8"),
+        ("socket", "u8"),
         ("local_port", "u2"),
         ("remote_port", "u2"),
         ("protocol", "u1"),
@@ -20,7 +20,7 @@ DATAGRAM_KEY = np.dtype(
 DATAGRAM_FLOW = np.dtype(
     [
         ("first", "u8"),  # ns, CLOCK_BOOTTIME, as is last
-        ("last", "u8"),
+        ("last", "u8"),  # of many packets: within a jiffy
         ("sent", "u8"),
         ("received", "u8"),
         ("cgroup", "u8"),
@@ -33,6 +33,8 @@ DATAGRAM_FLOW = np.dtype(
         ("owner_source", "u1"),
         ("flags", "u1"),
         ("unused", "u1", 2),
+        ("tick", "u4"),
+        ("unused_too", "u4"),
     ],
     align=True,
 )

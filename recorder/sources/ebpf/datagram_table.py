@@ -48,6 +48,13 @@ class DatagramTable:
     def add(self, keys: np.ndarray, values: np.ndarray, first_id: int) -> int:
         """Count what one turn has counted; new flows are numbered from `first_id`. Returns how many were new."""
         turn = self._read(keys, values)
+        _, once = np.unique(turn["id"], return_index=True)
+        if len(once) < len(turn):  # a flow that several sockets share: one after the other
+            order = np.argsort(values["first"], kind="stable")
+            _, once = np.unique(turn["id"][order], return_index=True)
+            again = np.delete(order, once)
+            new = self.add(keys[order[once]], values[order[once]], first_id)
+            return new + self.add(keys[again], values[again], first_id + new)
         position = np.minimum(np.searchsorted(self._live["id"], turn["id"]), max(len(self._live) - 1, 0))
         hit = self._live["id"][position] == turn["id"] if len(self._live) else np.zeros(len(turn), bool)
         if hit.any():
