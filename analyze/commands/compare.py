@@ -84,6 +84,7 @@ def command(
         measure.quality_of(scan, outline.sampling) for scan, outline in zip(scans, (before, after), strict=True)
     ]
     refuse(qualities[0], qualities[1])
+    before, after, paired = measure.paired(before, after, session.zone)
     strata = measure.name_strata(before.combinations, after.combinations)
     with recorded() as measured:
         sides = [
@@ -93,13 +94,13 @@ def command(
     windows_measured = [
         Window(one.window.seconds, one.buckets, one.counts, one.histograms, one.quality) for one in sides
     ]
-    assessment = assess(windows_measured[0], windows_measured[1], metrics=chosen, fail_on=fail_on)
+    assessment = assess(windows_measured[0], windows_measured[1], metrics=chosen, fail_on=fail_on, paired=bool(paired))
     regressed = [row for row in assessment.rows if row.verdict == REGRESSED]
     with recorded() as sliced:
         contributions = explain.contributions(*scans, after.window, regressed, by, after.least_sampling)
     edges = explain.edges(before.combinations, after.combinations)
     asked = {"metrics": measured, "slices": sliced, "edges": outlined}
-    outcome = document.build(assessment, sides[0], sides[1], contributions, edges, fail_on, asked)
+    outcome = document.build(assessment, sides[0], sides[1], contributions, edges, fail_on, asked, paired)
     outcome = replace(outcome, subject=" with ".join(reversed(traces)))
     if junit:
         from analyze.render import opened

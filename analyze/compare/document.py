@@ -11,6 +11,7 @@ import polars as pl
 
 from analyze.answer import Answer, Drawing, Section
 from analyze.compare.measure import Measured
+from analyze.compare.pairing import Pairing, applies, whole_hours
 from analyze.header import Chart
 from analyze.result import Column
 from analyze.statistics.assessment import Assessment
@@ -63,6 +64,7 @@ def build(
     edges: pl.DataFrame,
     fail_on: Sequence[str],
     asked: Mapping[str, Sequence[str]],
+    paired: Pairing | None = None,
 ) -> Answer:
     """The answer of a comparison that could be made; `asked` is the SQL behind "metrics", "slices" and "edges"."""
     metrics = pl.DataFrame(
@@ -108,12 +110,13 @@ def build(
         "fail_on": list(fail_on),
         "baseline": _side(baseline),
         "candidate": _side(candidate),
+        "pairing": {"by": paired.by, "hours": len(paired)} if paired else None,
     }
     return Answer(
         "compare",
         sentence(assessment, contributions),
         exit_code(assessment.verdict),
-        _notes(assessment, edges),
+        [*_notes(assessment, edges), *_pairing_notes(baseline, candidate, paired)],
         sections,
         document,
     )
@@ -301,6 +304,18 @@ def _notes(assessment: Assessment, edges: pl.DataFrame) -> list[str]:
     if new or gone:
         notes.append(f"{new} client-to-service edges are new, {gone} have vanished")
     return notes
+
+
+def _pairing_notes(baseline: Measured, candidate: Measured, paired: Pairing | None) -> list[str]:
+    windows = [(side.window.start, side.window.end) for side in (baseline, candidate)]
+    if paired:
+        of_all = [f"{len(paired)} of the {side}'s {len(whole_hours(*window))}" for side, window in
+                  zip(("baseline", "candidate"), windows, strict=True)]  # fmt: skip
+        lost = "; no weekday is in both: its part is not told apart" if paired.by == "hour of day" else ""
+        return [f"paired by {paired.by}: {' and '.join(of_all)} whole hours are compared{lost}"]
+    if applies(windows[0], windows[1]):
+        return ["too few hours of the day are in both windows to pair them: the time of day is not told apart"]
+    return []
 
 
 def _name(row: MetricVerdict) -> str:

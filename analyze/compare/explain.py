@@ -57,7 +57,7 @@ def ranked_slices(
     """Ranked, confirmed slices of each measure, a name with the SQL of (bad, total) of a row of `flow`."""
     if not measures:
         return pl.DataFrame()
-    before, after = (_counts(scan, measures, by) for scan in (baseline, candidate))
+    before, after = (_counts(scan, window, measures, by) for scan in (baseline, candidate))
     ranked = {name: _distinct(slices.rank(_joined(before, after, name))).head(3 * SHOWN) for name in measures}
     buckets = _buckets(candidate, window, measures, ranked)
     found = []
@@ -164,8 +164,9 @@ def _grouped(measures: dict[str, tuple[str, str]], by: Sequence[str], bucket: st
     )
 
 
-def _counts(scan: Scan, measures: dict[str, tuple[str, str]], by: Sequence[str]) -> pl.DataFrame:
-    return frame(scan, _grouped(measures, by))
+def _counts(scan: Scan, window: Window, measures: dict[str, tuple[str, str]], by: Sequence[str]) -> pl.DataFrame:
+    # The hours of each side's own pairs, where there are such.
+    return frame(scan, _grouped(measures, by, where=f"where {window.condition_sql}"))
 
 
 def _joined(before: pl.DataFrame, after: pl.DataFrame, name: str) -> pl.DataFrame:
@@ -184,6 +185,6 @@ def _buckets(
     wanted = pl.concat([table.select("dimension", "value") for table in ranked.values()]).unique()
     bucket = f"((epoch_us(end_time) - {window.start}) * {CONFIRM_BUCKETS} // {window.end - window.start})"
     needed = sorted({name for dimension in wanted["dimension"].to_list() for name in dimension.split(" + ")})
-    found = frame(scan, _grouped(measures, needed or ["role"], bucket))
+    found = frame(scan, _grouped(measures, needed or ["role"], bucket, f"where {window.condition_sql}"))
     whole = found.filter(pl.col("dimension") == "")
     return pl.concat([whole, found.join(wanted, on=["dimension", "value"], how="semi")])

@@ -6,12 +6,14 @@ narrow temporary table once; every count and histogram is an aggregate of that.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import tzinfo
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from analyze import counting
+from analyze.compare.pairing import HOUR_US, Pairing, applies, pair
 from analyze.frames import frame
 from analyze.statistics.batch_t import BATCHES
 from analyze.statistics.quality import CaptureQuality
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from analyze.scan import Scan
 
 BUCKETS = 240
+HOUR_SQL = f"epoch_us(end_time) // {HOUR_US}"
 MOST_STRATA = 60
 # Row-wise measures: name -> SQL over the columns of `flow`.
 OPENED = "coalesce(flow_start_time >= start_time, false)"
@@ -50,20 +53,56 @@ KEYS = ("server_port", "server_name", "role", "client_address", "server_address"
 
 @dataclass(frozen=True)
 class Window:
-    """One side's extent: microseconds since 1970, UTC, [start, end)."""
+    """One side's extent: microseconds since 1970, UTC, [start, end). `hours` (since 1970), when given, are the only
+    ones that are measured, in the order of their pairs (see `pairing`).
+    """
 
     start: int
     end: int
+    hours: tuple[int, ...] = ()
 
     @property
     def seconds(self) -> float:
-        """Length of the window."""
-        return (self.end - self.start) / 1e6
+        """Length of what is measured of the window."""
+        return len(self.hours) * 3600.0 if self.hours else (self.end - self.start) / 1e6
 
     @property
     def buckets(self) -> int:
-        """Time buckets that it is cut into: 240, fewer when they would be shorter than a second."""
+        """Time buckets that it is cut into: 240, fewer when they would be shorter than a second; whole parts of hours
+        when these are paired.
+        """
+        if self.hours:
+            return len(self.hours) * self._in_an_hour
         return max(1, min(BUCKETS, int(self.seconds)))
+
+    @property
+    def bucket_sql(self) -> str:
+        """SQL over `flow` (see `source_sql`) for the bucket of a row."""
+        if self.hours:
+            part = f"(epoch_us(end_time) % {HOUR_US} * {self._in_an_hour} // {HOUR_US})"
+            return f"(place * {self._in_an_hour} + {part})"
+        bucket = f"((epoch_us(end_time) - {self.start}) * {self.buckets} // {self.end - self.start})"
+        return f"least(greatest({bucket}, 0), {self.buckets - 1})"
+
+    @property
+    def condition_sql(self) -> str:
+        """SQL that says whether a row of `flow` is measured (once `choose_hours` has been called)."""
+        return f"{HOUR_SQL} in (select hour from chosen_hours)" if self.hours else "true"
+
+    @property
+    def join_sql(self) -> str:
+        """SQL after `from flow`: what `bucket_sql` needs."""
+        return f"join chosen_hours on {HOUR_SQL} = chosen_hours.hour" if self.hours else ""
+
+    @property
+    def _in_an_hour(self) -> int:
+        return max(1, BUCKETS // len(self.hours))
+
+    def choose_hours(self, scan: Scan) -> None:
+        """Tell the scan's connection which hours are measured, and in which order."""
+        if self.hours:
+            hours = pl.DataFrame({"hour": self.hours, "place": range(len(self.hours))})
+            scan.connection.register("chosen_hours", hours.to_arrow())
 
 
 @dataclass(frozen=True)
@@ -125,6 +164,20 @@ def outline(scan: Scan) -> Outline | None:
     return Outline(Window(first, max(last, first + 1)), found.select(*KEYS, "count"), sampling)
 
 
+def paired(baseline: Outline, candidate: Outline, zone: tzinfo | None) -> tuple[Outline, Outline, Pairing | None]:
+    """Both sides with their windows reduced to paired hours where that applies (see `pairing`)."""
+    windows = [(side.window.start, side.window.end) for side in (baseline, candidate)]
+    found = pair(windows[0], windows[1], zone) if applies(windows[0], windows[1]) else None
+    if found is None:
+        return baseline, candidate, None
+    hours = (found.baseline, found.candidate)
+    before, after = (
+        replace(side, window=replace(side.window, hours=own))
+        for side, own in zip((baseline, candidate), hours, strict=True)
+    )
+    return before, after, found
+
+
 def name_strata(*sides: pl.DataFrame) -> list[pl.DataFrame]:
     """For each side's combinations their `stratum`: service x peer group x direction, the rarest under `(other)`."""
     peer = pl.when(pl.col("role") == "server").then("client_address").otherwise("server_address")
@@ -155,7 +208,7 @@ def measure(scan: Scan, outline: Outline, strata: pl.DataFrame, quality: Capture
     names = strata["stratum"].unique().sort()
     numbered = strata.join(pl.DataFrame({"stratum": names, "number": range(len(names))}), on="stratum")
     connection.register("stratum_of", numbered.select(*KEYS, "number").to_arrow())
-    bucket = f"((epoch_us(end_time) - {window.start}) * {window.buckets} // {window.end - window.start})"
+    window.choose_hours(scan)
     bins = ", ".join(
         f"(case when ({sql}) is not null then {bin_sql(f'({sql})')} end)::SMALLINT as bin_{name}"
         for name, sql in HISTOGRAMS.items()
@@ -170,8 +223,9 @@ def measure(scan: Scan, outline: Outline, strata: pl.DataFrame, quality: Capture
         counts += f", weight // {outline.least_sampling} as weight"
     match = " and ".join(f"flow.{key} is not distinct from stratum_of.{key}" for key in KEYS)
     connection.execute(
-        f"create or replace temp table measured as select least(greatest({bucket}, 0), {window.buckets - 1})::SMALLINT "
-        f"as bucket, number::SMALLINT as stratum, {counts}, {bins} from flow join stratum_of on {match}"
+        f"create or replace temp table measured as select {window.bucket_sql}::SMALLINT "
+        f"as bucket, number::SMALLINT as stratum, {counts}, {bins} "
+        f"from flow {window.join_sql} join stratum_of on {match}"
     )
     try:
         sums = ", ".join(f"sum({name})::BIGINT as {name}" for name in COUNTS)

@@ -47,9 +47,16 @@ class Assessment:
 
 
 def assess(
-    baseline: Window, candidate: Window, metrics: Sequence[Metric] = METRICS, fail_on: Sequence[str] = ()
+    baseline: Window,
+    candidate: Window,
+    metrics: Sequence[Metric] = METRICS,
+    fail_on: Sequence[str] = (),
+    paired: bool = False,
 ) -> Assessment:
-    """Judge every metric. When the captures' quality forbids a verdict, no metric has one."""
+    """Judge every metric. When the captures' quality forbids a verdict, no metric has one.
+
+    `paired`: bucket b of one side has the time of day of bucket b of the other (see `batch_t.compare_batches`).
+    """
     quality = gate(baseline.quality, candidate.quality)
     rows, shares = [], [1.0]
     for metric in metrics:
@@ -57,7 +64,7 @@ def assess(
         if before is None or after is None:
             rows.append(_absent(metric))
             continue
-        rows.append(judge(metric, before, after, raw))
+        rows.append(judge(metric, before, after, raw, paired))
         if math.isfinite(comparable):
             shares.append(comparable)
     settled = decide(rows)

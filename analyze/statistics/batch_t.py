@@ -96,12 +96,14 @@ def passes_gate(batch_length: float, *autocorrelation_times: float) -> bool:
 
 
 def compare_batches(
-    baseline: ArrayLike, candidate: ArrayLike, *, delta: float = 0.05, bad_direction: int = 1
+    baseline: ArrayLike, candidate: ArrayLike, *, delta: float = 0.05, bad_direction: int = 1, paired: bool = False
 ) -> BatchTest:
     """Compare batch values (positive, one per batch; shape (k,) and (m,), k, m >= 2).
 
     `delta` is the relative effect that does not matter yet; `bad_direction` is +1 when more is worse, -1 when
-    less is. Raises `ValueError` for values that have no logarithm or too few batches.
+    less is. `paired`: batch j of one side covers the same times of day as batch j of the other; the test is then that
+    of their differences, in which the day cancels. Raises `ValueError` for values that have no logarithm, too few
+    batches, or sides of different length that are to be paired.
     """
     before = np.asarray(baseline, dtype=float)
     after = np.asarray(candidate, dtype=float)
@@ -109,13 +111,7 @@ def compare_batches(
         raise ValueError("a comparison needs at least two batches on each side")
     if not (np.isfinite(before).all() and np.isfinite(after).all() and before.min() > 0 and after.min() > 0):
         raise ValueError("batch values must be positive numbers")
-    a, b = np.log(before), np.log(after)
-    effect = float(b.mean() - a.mean())
-    variance_a, variance_b = a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)
-    # Identical batches (a constant series) have no variance: a floor keeps the t statistic finite.
-    variance_a, variance_b = max(float(variance_a), 1e-18), max(float(variance_b), 1e-18)
-    error = float(np.sqrt(variance_a + variance_b))
-    freedom = (variance_a + variance_b) ** 2 / (variance_a**2 / (len(a) - 1) + variance_b**2 / (len(b) - 1))
+    effect, error, freedom = (_paired if paired else _welch)(np.log(before), np.log(after))
     half = float(student.ppf((1 + CONFIDENCE) / 2, freedom)) * error
     one_sided = float(student.ppf(CONFIDENCE, freedom)) * error
     margin = float(np.log1p(delta))
@@ -133,6 +129,24 @@ def compare_batches(
         standard_error=error,
         degrees_of_freedom=float(freedom),
     )
+
+
+def _welch(before: NDArray[np.float64], after: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Difference of the means of logarithms, its standard error, and the degrees of freedom."""
+    # Identical batches (a constant series) have no variance: a floor keeps the t statistic finite.
+    variances = [max(float(side.var(ddof=1)) / len(side), 1e-18) for side in (before, after)]
+    freedom = sum(variances) ** 2 / sum(
+        variance**2 / (len(side) - 1) for variance, side in zip(variances, (before, after), strict=True)
+    )
+    return float(after.mean() - before.mean()), float(np.sqrt(sum(variances))), freedom
+
+
+def _paired(before: NDArray[np.float64], after: NDArray[np.float64]) -> tuple[float, float, float]:
+    if len(before) != len(after):
+        raise ValueError("paired sides must have equally many batches")
+    differences = after - before
+    error = np.sqrt(max(float(differences.var(ddof=1)) / len(differences), 1e-18))
+    return float(differences.mean()), float(error), len(differences) - 1.0
 
 
 def compare_series(

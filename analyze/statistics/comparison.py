@@ -72,10 +72,13 @@ class MetricVerdict:
         return raw * within < 0 or abs(within) < 0.25 * abs(raw)
 
 
-def judge(metric: Metric, baseline: Side, candidate: Side, raw_change: float = math.nan) -> MetricVerdict:
+def judge(
+    metric: Metric, baseline: Side, candidate: Side, raw_change: float = math.nan, paired: bool = False
+) -> MetricVerdict:
     """A metric's verdict before the adjustment for multiple testing (see `decide`).
 
-    The sides are the standardised ones; `raw_change` is that of the traffic as it was.
+    The sides are the standardised ones; `raw_change` is that of the traffic as it was. `paired`: the sides' buckets and
+    batches belong together one by one.
     """
     threshold = metric.relevant(baseline.value)
     row = MetricVerdict(metric, baseline.value, candidate.value, INCONCLUSIVE, threshold=threshold)
@@ -88,9 +91,12 @@ def judge(metric: Metric, baseline: Side, candidate: Side, raw_change: float = m
                 return replace(row, verdict=PASS, reason=rare)
         return replace(row, reason=problem, verdict=INCONCLUSIVE if metric.gating else INFORMATION)
     test = compare_batches(
-        baseline.batches, candidate.batches, delta=threshold, bad_direction=metric.bad_direction or 1
+        baseline.batches, candidate.batches, delta=threshold, bad_direction=metric.bad_direction or 1, paired=paired
     )
-    tau = max(autocorrelation_time(baseline.series), autocorrelation_time(candidate.series))
+    if paired:
+        tau = autocorrelation_time(candidate.series - baseline.series)
+    else:
+        tau = max(autocorrelation_time(baseline.series), autocorrelation_time(candidate.series))
     row = replace(
         row,
         change=test.ratio - 1,

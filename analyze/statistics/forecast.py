@@ -12,6 +12,7 @@ al. (2018) for conformal intervals. Straight-line intervals that ignore lingerin
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,6 +24,10 @@ WEEKLY_DAYS = 21
 PATHS = 1000
 MAXIMUM_CORRELATION = 0.95
 SATURATED_LEVEL, SATURATED_SHARE = 0.98, 0.10
+
+
+# (history, days ahead, number of paths, generator) -> uncalibrated paths (paths x days), slope per day, name.
+Model = Callable[[NDArray[np.float64], int, int, np.random.Generator], tuple[NDArray[np.float64], float, str]]
 
 
 @dataclass(frozen=True)
@@ -60,22 +65,22 @@ def horizon_for(days: int, asked: int | None = None) -> int:
     return most if asked is None else min(asked, most)
 
 
-def forecast(peaks: ArrayLike, horizon: int | None = None, *, seed: int = 0) -> Forecast:
+def forecast(peaks: ArrayLike, horizon: int | None = None, *, seed: int = 0, model: Model | None = None) -> Forecast:
     """Forecast daily peaks (shape (days,), NaN for a day without data). Raises `ValueError` under 14 days."""
+    simulate = model or line_with_lingering_noise
     history = _interpolated(peaks)
     days = len(history)
     if days < MINIMUM_DAYS:
         raise ValueError(f"{days} days of history, a forecast needs {MINIMUM_DAYS}")
     ahead = max(1, horizon_for(days, horizon))
     generator = np.random.default_rng(seed)
-    scale, coverage = _calibrate(history, ahead, generator)
-    paths, slope, weekly = _simulate(history, ahead, PATHS, generator)
+    scale, coverage = _calibrate(history, ahead, generator, simulate)
+    paths, slope, method = simulate(history, ahead, PATHS, generator)
     middle = np.median(paths, axis=0)
     paths = np.maximum(middle + scale * (paths - middle), 0.0)
     tail = (1 - INTERVAL) / 2
     low, high = np.quantile(paths, [tail, 1 - tail], axis=0)
-    method = "line + weekly pattern + AR(1), conformal" if weekly else "line + AR(1), conformal"
-    return Forecast(np.maximum(middle, 0.0), low, high, slope * 7.0, method, scale, coverage, paths)
+    return Forecast(np.maximum(middle, 0.0), low, high, slope * 7.0, f"{method}, conformal", scale, coverage, paths)
 
 
 def first_crossing(prediction: Forecast, limit: float) -> Crossing:
@@ -91,7 +96,7 @@ def backtest(peaks: ArrayLike, horizon: int | None = None, *, seed: int = 0, ori
     """Share of peaks inside the interval that would have been forecast for them, over rolling origins; NaN if none."""
     history = _interpolated(peaks)
     ahead = horizon_for(len(history), horizon)
-    return _calibrate(history, ahead, np.random.default_rng(seed), origins)[1]
+    return _calibrate(history, ahead, np.random.default_rng(seed), line_with_lingering_noise, origins)[1]
 
 
 def is_saturated(peaks: ArrayLike, limit: float) -> bool:
@@ -109,7 +114,7 @@ def after_last_resize(limits: ArrayLike) -> int:
 
 
 def _calibrate(
-    history: NDArray[np.float64], ahead: int, generator: np.random.Generator, origins: int = 12
+    history: NDArray[np.float64], ahead: int, generator: np.random.Generator, simulate: Model, origins: int = 12
 ) -> tuple[float, float]:
     """Scale of the interval and the coverage reached, both from forecasts made at earlier days of the history.
 
@@ -123,7 +128,7 @@ def _calibrate(
     hits, total = 0, 0
     for origin in places:
         actual = history[origin : origin + ahead]
-        paths, _, _ = _simulate(history[:origin], len(actual), 200, generator)
+        paths, _, _ = simulate(history[:origin], len(actual), 200, generator)
         low, middle, high = np.quantile(paths, [tail, 0.5, 1 - tail], axis=0)
         half = np.where(actual >= middle, high - middle, middle - low)
         score = np.abs(actual - middle) / np.maximum(half, 1e-12)
@@ -148,10 +153,10 @@ def _scale(scores: list[NDArray[np.float64]], days: int, ahead: int) -> float:
     return float(np.clip(math.exp(weight * math.log(max(raw, 1e-3))), 0.8, 4.0))
 
 
-def _simulate(
+def line_with_lingering_noise(
     history: NDArray[np.float64], ahead: int, paths: int, generator: np.random.Generator
-) -> tuple[NDArray[np.float64], float, bool]:
-    """Uncalibrated paths (paths x ahead), the slope per day, and whether a weekly pattern was fitted."""
+) -> tuple[NDArray[np.float64], float, str]:
+    """A `Model`: a line, a weekly pattern (from three weeks on) and AR(1) noise."""
     days = len(history)
     weekly = days >= WEEKLY_DAYS
     design = _design(np.arange(days + ahead), days, weekly)
@@ -171,7 +176,7 @@ def _simulate(
     for day in range(ahead):
         state = rho * state + noise[:, day]
         result[:, day] = trend[:, day] + state
-    return result, float(coefficients[1]), weekly
+    return result, float(coefficients[1]), "line + weekly pattern + AR(1)" if weekly else "line + AR(1)"
 
 
 def _design(time: NDArray[np.int64], days: int, weekly: bool) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import lfilter
-from scipy.stats import false_discovery_control, ttest_ind
+from scipy.stats import false_discovery_control, ttest_ind, ttest_rel
 
 from analyze.statistics.batch_t import (
     autocorrelation_time,
@@ -156,3 +156,16 @@ def test_common_language_effect_size_counts_pairs() -> None:
     assert common_language_effect_size([24.0, 25.0], [2.0, 3.0]) == 0.0
     assert mean_ratio([100.0], [10.0]) == pytest.approx(0.1)
     assert np.isnan(mean_ratio([0.0], [1.0]))
+
+
+def test_paired_batches_are_the_test_of_their_differences() -> None:
+    generator = np.random.default_rng(8)
+    before = np.exp(generator.normal(2, 0.5, 8))
+    after = before * np.exp(generator.normal(0.1, 0.05, 8))
+    found = compare_batches(before, after, paired=True)
+    expected = ttest_rel(np.log(after), np.log(before))
+    low, high = expected.confidence_interval()
+    assert found.p_any == pytest.approx(expected.pvalue)
+    assert (np.log(found.low), np.log(found.high)) == (pytest.approx(low), pytest.approx(high))
+    with pytest.raises(ValueError, match="equally many"):
+        compare_batches(before, after[:5], paired=True)
