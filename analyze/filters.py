@@ -8,17 +8,16 @@ tree, so that nothing of the original text reaches a query.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from analyze.engine import duckdb
 from analyze.messages import first_sentence, nearest
-from analyze.result import described, first
+from analyze.result import described, first, quoted
 from netrec.errors import QueryError
 from netrec.filter.dialect import is_expression
 from netrec.filter.sql import to_sql
 
-_TABLES = ("flows", "events", "host", "health")
 _CLASSES = {
     "CONJUNCTION",
     "COMPARISON",
@@ -40,11 +39,11 @@ _WHOLE_HOST = {"host", "health"}
 
 
 class Filter:
-    """A checked filter. Raises `QueryError` when the text is not an expression over known fields."""
+    """A checked filter over these tables. Raises `QueryError` when it is not an expression over fields of theirs."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, text: str) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, text: str, tables: Sequence[str]) -> None:
         self.text = text
-        self._fields = {name: _columns(connection, name) for name in _TABLES}
+        self._fields = {name: _columns(connection, name) for name in tables}
         where, tree = _parse(connection, to_sql(text) if is_expression(text) else text)
         nodes = list(_expressions(where))
         _check_nodes(connection, nodes)
@@ -70,11 +69,13 @@ class Filter:
         raise QueryError(f"--filter: {table} have no field {lacking[0]!r}", nearest(lacking[0], self._fields[table]))
 
     def _check_types(self, connection: duckdb.DuckDBPyConnection) -> None:
-        for table in _TABLES:
+        for table in self._fields:
             if all(column.lower() in self._fields[table] for column in self.columns):
                 try:
                     # A row, so that a constant that cannot be converted shows now and not in the middle of a query.
-                    connection.execute(f"create or replace temp table filter_probe as select * from empty_{table}")
+                    connection.execute(
+                        f"create or replace temp table filter_probe as select * from {quoted(f'empty_{table}')}"
+                    )
                     connection.execute("insert into filter_probe (host) values ('')")
                     connection.execute(f"select 1 from filter_probe where ({self._condition})")
                 except duckdb.Error as problem:
@@ -85,7 +86,7 @@ class Filter:
 
 
 def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> list[str]:
-    return [name for name, _ in described(connection, f"empty_{table}")]
+    return [name for name, _ in described(connection, quoted(f"empty_{table}"))]
 
 
 def _parse(connection: duckdb.DuckDBPyConnection, text: str) -> tuple[dict[str, Any], dict[str, Any]]:

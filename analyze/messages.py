@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 _UNKNOWN_COLUMN = re.compile(r'column "?([^" ]+)"? (?:was )?not found|does not have a column named "([^"]+)"', re.I)
 _UNKNOWN_TABLE = re.compile(r"Table with name ([^ ]+) does not exist", re.I)
-_TABLES = ("flows", "events", "host", "health")
 
 
 def first_sentence(problem: BaseException) -> str:
@@ -31,7 +30,7 @@ def explain(problem: duckdb.Error, scan: Scan) -> NetrecError:
     if match := _UNKNOWN_COLUMN.search(str(problem)):
         return _unknown_column(match[1] or match[2], scan)
     if isinstance(problem, duckdb.PermissionException):
-        return QueryError(f"{sentence}; SQL can read the trace and nothing else", "query flows, events, host or health")
+        return QueryError(f"{sentence}; SQL can read the trace and nothing else", f"query {', '.join(scan.tables)}")
     if isinstance(problem, duckdb.OutOfMemoryException):
         return QueryError(
             f"the query needs more memory than it may use ({sentence})", "narrow it with --since or --filter"
@@ -48,12 +47,12 @@ def nearest(name: str, known: list[str]) -> str:
 
 
 def _unknown_table(name: str, scan: Scan) -> NetrecError:
-    if name in _TABLES:
+    if name in scan.tables:
         try:
             scan.require(name)
         except MissingTableError as missing:
             return missing
-    return QueryError(f"there is no table {name!r}", nearest(name, [*_TABLES, *scan.shared.names]))
+    return QueryError(f"there is no table {name!r}", nearest(name, [*scan.tables, *scan.shared.names]))
 
 
 def _unknown_column(name: str, scan: Scan) -> NetrecError:

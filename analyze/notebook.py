@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analyze import catalogue, context, engine, files, run, sandbox, shared
+from analyze import catalogue, context, engine, run, sandbox, shared
 from analyze.result import Context, Result
 from analyze.scan import Scan
 from analyze.window import zone
@@ -56,7 +56,7 @@ class Trace:
     @property
     def tables(self) -> list[str]:
         """Names of the tables that the traces have."""
-        return [name for name in files.tables_of(self._scan.folders) if name in Scan.TABLES and self._scan.has(name)]
+        return [name for name in self._scan.tables if self._scan.has(name)]
 
     @property
     def flows(self) -> duckdb.DuckDBPyRelation:
@@ -80,7 +80,7 @@ class Trace:
 
     def table(self, name: str) -> duckdb.DuckDBPyRelation:
         """A table or a view over flows (`flow`: every byte counted once) as a DuckDB relation."""
-        self._scan.require(name if name in Scan.TABLES else "flows")
+        self._scan.require(name if name in self._scan.tables else "flows")
         self._scan.shared.provide(name, self._scan)
         return self._scan.connection.table(name)
 

@@ -1,9 +1,10 @@
 """Trace folders -> DuckDB views: the only reader of Parquet.
 
-A `Scan` gives the raw tables (`flows`, `events`, `host`, `health`: each with a `capture` column, cut to the time window
-and the filter) and the shared views over them (`queries/_shared/*.sql`). Its connection is a sandbox: it reads the
-trace and nothing else, and writes nothing (see `analyze.sandbox`). Files that cannot be used are left out and named in
-`skipped`. Views are made when a table is first required, so a query pays only for the tables that it reads.
+A `Scan` gives the raw tables (`flows`, `events`, `host`, `health`, and those of users' own programs that the traces
+define themselves: each with a `capture` column, cut to the time window and the filter) and the shared views over them
+(`queries/_shared/*.sql`). Its connection is a sandbox: it reads the trace and nothing else, and writes nothing (see
+`analyze.sandbox`). Files that cannot be used are left out and named in `skipped`. Views are made when a table is first
+required, so a query pays only for the tables that it reads.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
-from analyze import damage, engine, files, messages, progress, sandbox, shared, spool
+from analyze import damage, engine, files, messages, own_tables, progress, sandbox, shared, spool
 from analyze.engine import duckdb
 from analyze.filters import Filter
 from analyze.moments import moment
@@ -23,7 +24,7 @@ from analyze.window import resolve
 from netrec.errors import MissingTableError, TraceError
 from netrec.trace.compat import FIX_UPS
 
-TIME_COLUMN = {"flows": "end_time", "events": "time", "host": "time", "health": "end_time"}
+_TIME_COLUMN = {"flows": "end_time", "events": "time", "host": "time", "health": "end_time"}
 _START_COLUMN = {"flows": "start_time", "events": "time", "host": "time", "health": "start_time"}
 # The options of `netrec record` that fill a table.
 RECORDED_BY = {"events": "--events", "host": "--source ebpf,host"}
@@ -38,8 +39,6 @@ class Scan:
     `analyze.filters`); `timezone` is what times without an offset are in (None: the machine's). Raises `TraceError`
     when a folder is no trace, `UsageError` and `QueryError` for unusable options.
     """
-
-    TABLES = tuple(TIME_COLUMN)
 
     def __init__(
         self,
@@ -67,8 +66,22 @@ class Scan:
         self.shared = shared.Shared(shared_folders)
         self._names = itertools.count()
         shared.create_empty_tables(self.connection)
-        self.filter = Filter(self.connection, filter) if filter else None
+        self.own = self._own_tables()
+        self.filter = Filter(self.connection, filter, self.tables) if filter else None
         self.window = resolve(since, until, last, self.end, timezone)
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Every table that a trace of these may have: the built-in ones, and those that they define."""
+        return (*own_tables.BUILT_IN, *self.own)
+
+    def _own_tables(self) -> dict[str, own_tables.OwnTable]:
+        """Those that the traces define, each with its empty view; not one that would hide what netrec's queries use."""
+        taken = set(self.shared.names)
+        found = {name: table for name, table in own_tables.find(self.folders).items() if name not in taken}
+        for table in found.values():
+            self.connection.execute(own_tables.empty_view(table))
+        return found
 
     def require(self, *tables: str) -> None:
         """Make the views of these tables; raises `MissingTableError` when no trace has recorded one of them.
@@ -78,6 +91,8 @@ class Scan:
         for table in tables:
             if table in self.views:
                 continue
+            if table not in self.tables:
+                raise self._missing(table)
             if table not in self.files:
                 self._open(table)
             if not self.files[table] and not self.spools[table] and not self._recorded(table):
@@ -130,10 +145,12 @@ class Scan:
         """The rows of a small SELECT as Python values (see `Result.rows`)."""
         return list(self.query(sql, parameters).rows())
 
-    @staticmethod
-    def time_column(table: str) -> str:
+    def time_column(self, table: str) -> str:
         """The column that a table's rows are ordered by."""
-        return TIME_COLUMN[table]
+        return self.own[table].time_column if table in self.own else _TIME_COLUMN[table]
+
+    def _start_column(self, table: str) -> str:
+        return _START_COLUMN.get(table) or self.time_column(table)
 
     def _open(self, table: str) -> None:
         # Spools first: one that becomes a file meanwhile is then seen twice, never not at all.
@@ -159,18 +176,17 @@ class Scan:
         return any(table in capture.tables for capture in captures)
 
     def _create_view(self, table: str) -> None:
-        branches = [f"select * from empty_{table}"]
+        branches = [f"select * from {quoted(f'empty_{table}')}"]
         branches += [self._read(group, version) for version, group in self._groups(table)]
         if self.spools[table]:
             engine.exchange_arrow()
             self.connection.register(f"spool_{table}", spool.table(self.spools[table]))
-            branches.append(f"select * from spool_{table}")
+            branches.append(f"select * from {quoted(f'spool_{table}')}")
         conditions = [self._overlap(table), self.filter.condition(table) if self.filter else ""]
         where = " and ".join(f"({condition})" for condition in conditions if condition)
         union = "\nunion all by name\n".join(branches)
-        statement = (
-            f"create or replace temp view {table} as select * from ({union}) {'where ' + where if where else ''}"
-        )
+        where = f"where {where}" if where else ""
+        statement = f"create or replace temp view {quoted(table)} as select * from ({union}) {where}"
         while True:
             try:
                 self.connection.execute(statement)
@@ -202,9 +218,9 @@ class Scan:
     def _overlap(self, table: str) -> str:
         conditions = []
         if self.window.since:
-            conditions.append(f"{TIME_COLUMN[table]} >= {_timestamp(self.window.since)}")
+            conditions.append(f"{quoted(self.time_column(table))} >= {_timestamp(self.window.since)}")
         if self.window.until:
-            conditions.append(f"{_START_COLUMN[table]} < {_timestamp(self.window.until)}")
+            conditions.append(f"{quoted(self._start_column(table))} < {_timestamp(self.window.until)}")
         return " and ".join(conditions)
 
     def in_window(self, expression: str) -> str:
@@ -237,7 +253,7 @@ class Scan:
         """Time of the newest row of the traces, from the newest partitions only."""
         newest: datetime | None = None
         for table in files.tables_of(self.folders) or ["flows"]:
-            if table not in TIME_COLUMN:
+            if table not in self.tables:
                 continue
             for folder in self.folders:
                 found = files.find(folder, table)
@@ -245,7 +261,7 @@ class Scan:
                     checked for path in found if isinstance(checked := files.check(folder, path), files.DataFile)
                 ]
                 moments = [self._newest(candidates, table)] if candidates else []
-                moments += [one.newest(TIME_COLUMN[table]) for one in spool.find(folder, table)]
+                moments += [one.newest(self.time_column(table)) for one in spool.find(folder, table)]
                 newest = max([moment for moment in [*moments, newest] if moment], default=None)
         if newest is None:
             raise TraceError("the trace is empty: it has no row to count time from", "record traffic first")
@@ -254,7 +270,7 @@ class Scan:
     def _newest(self, candidates: list[files.DataFile], table: str) -> datetime | None:
         last_hour = max(file.name.hour for file in candidates)
         group = [file for file in candidates if file.name.hour == last_hour]
-        statement = f"select epoch_us(max({TIME_COLUMN[table]})) from ({self._read(group, 0)})"
+        statement = f"select epoch_us(max({quoted(self.time_column(table))})) from ({self._read(group, 0)})"
         try:
             newest = first(self.connection, statement)[0]
         except duckdb.Error:
@@ -269,7 +285,7 @@ class Scan:
             return MissingTableError(
                 f"none of the trace's {table} files can be read ({skipped[0]})", "see netrec verify"
             )
-        hint = RECORDED_BY.get(table)
+        hint = RECORDED_BY.get(table, "" if table in self.tables else f"a --program whose table is {table}")
         in_window = " in this time window" if self.window else ""
         return MissingTableError(
             f"this trace has no {table} table{in_window}", f"record with {hint}" if hint else "see netrec inspect"

@@ -11,6 +11,7 @@ import pyarrow as pa
 from netrec.trace import tables
 
 _TYPES = {
+    pa.int16(): "SMALLINT",
     pa.int32(): "INTEGER",
     pa.int64(): "BIGINT",
     pa.float64(): "DOUBLE",

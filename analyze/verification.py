@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from analyze import files, inventory
 from netrec.errors import TraceError
-from netrec.trace import metadata, tables
+from netrec.trace import definition, metadata
 from netrec.trace.layout import TraceFile
 
 
@@ -66,14 +66,15 @@ def _check_names(name: TraceFile, about: metadata.FileMetadata) -> None:
 
 
 def _check_schema(schema: pa.Schema, about: metadata.FileMetadata) -> None:
-    expected = {field.name: field.type for field in tables.table(about.table).fields}
+    table = definition.table_of(about.table, about.capture.definitions)
+    expected = {field.name: field.type for field in table.fields}
     for field in schema:
         if field.name not in expected:
             raise TraceError(f"its column {field.name!r} is not in the trace format")
         if _plain(field.type) != _plain(expected[field.name]):
             raise TraceError(f"its column {field.name!r} is {field.type}, the format says {expected[field.name]}")
     # Earlier formats had fewer columns: they read as null.
-    for field in tables.table(about.table).fields:
+    for field in table.fields:
         if field.since <= about.capture.format_version and field.name not in schema.names:
             raise TraceError(f"its column {field.name!r} is missing")
 

@@ -3,6 +3,7 @@
     NetrecError                exit 2   one sentence, with the next step
     ├── UsageError             exit 2   the command line or a setting is wrong
     ├── CannotRecordError      exit 2   a source cannot run here (no root, no BTF, bcc missing, ...)
+    │   └── ProgramError       exit 2   a user's eBPF program is refused; points at the line
     ├── TraceError             exit 2   a trace folder or file cannot be read
     │   └── MissingTableError  exit 2   the trace has no such table
     └── QueryError             exit 2   a query file, filter or SQL text is wrong
@@ -40,6 +41,18 @@ class UsageError(NetrecError):
 
 class CannotRecordError(NetrecError):
     """A source cannot run on this host; the hint is the one command that helps."""
+
+
+class ProgramError(CannotRecordError):
+    """A user's eBPF program is wrong, does not compile or is not allowed: `lines` are shown below the sentence."""
+
+    def __init__(self, message: str, hint: str = "", *, lines: tuple[str, ...] = ()) -> None:
+        super().__init__(message, hint)
+        self.lines = lines
+
+    @property
+    def details(self) -> tuple[str, ...]:
+        return self.lines
 
 
 class TraceError(NetrecError):

@@ -8,6 +8,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "Turn what a killed recorder left behind into Parquet.",
     ),
     "doctor": ("recorder.commands.doctor", "command", "Say which sources can run here and, if not, why."),
+    "programs": (
+        "recorder.commands.programs",
+        "command",
+        "Your own eBPF programs: list, show and check them.",
+    ),
     "schedule": (
         "recorder.commands.schedule",
         "command",

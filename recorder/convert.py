@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from netrec.errors import NetrecError, TraceError
-from netrec.trace import layout, metadata
+from netrec.trace import definition, layout, metadata
 from netrec.trace.writer import FileWriter, Finished, hour_of, time_of
 from recorder import spool
 from recorder.rotate import ClosedSpool
@@ -55,7 +55,8 @@ def convert(trace: Path, closed: ClosedSpool) -> Converted:
     if present:
         closed.file.path.unlink()
         return Converted(present, 0, size, existed=True)
-    writer = FileWriter(trace, target, closed.file.folder)
+    table = definition.table_of(closed.file.table, contents.capture.definitions)
+    writer = FileWriter(trace, target, closed.file.folder, table=table)
     try:
         for batch in contents.batches():
             writer.write(batch)

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 
-from netrec.trace import layout, metadata, tables
+from netrec.trace import definition, layout, metadata
 from recorder.spool import SpoolFolder, SpoolWriter
 
 HOUR = 3600.0
@@ -76,7 +76,7 @@ class OpenSpools:
             number = self._next.get(table, 0)
             spool = SpoolWriter(
                 layout.SpoolFile(self._folder.path, table, number),
-                tables.table(table).schema,
+                definition.table_of(table, self._capture.definitions).schema,
                 self._capture,
                 self._opened,
             )

@@ -3,6 +3,9 @@
     command line > NETREC_* environment > --config file > $XDG_CONFIG_HOME/netrec/config.toml >
     /etc/netrec/config.toml > default
 
+Of settings that are the host's to decide (`Setting.system`), /etc/netrec/config.toml has the only word when it says
+anything.
+
 A file holds them in its table [record], named as the options without their dashes. A name that nothing knows
 is refused with the nearest one that exists.
 """
@@ -148,6 +151,8 @@ def resolve(
     ]
     resolved = {}
     for name, setting in known.items():
+        if setting.system:
+            _refuse_override(setting, places)
         for place in places:
             if name in place.values:
                 raw, where = place.values[name]
@@ -157,6 +162,27 @@ def resolve(
         else:
             resolved[name] = Resolved(setting.default, "default", _default_text(setting))
     return resolved
+
+
+def _refuse_override(setting: Setting, places: Sequence[_Given]) -> None:
+    saying = [place for place in places if key(setting.name) in place.values]
+    own = [place for place in saying if place.origin == str(SYSTEM_FILE)]
+    if own and saying[0] not in own:
+        where = saying[0].values[key(setting.name)][1]
+        raise UsageError(
+            f"{where}: {SYSTEM_FILE} sets {setting.name} for this host, and nothing else may", f"leave {where} out"
+        )
+
+
+def system_file_readable() -> bool:
+    """Whether what the host decides is known: its configuration file can be read, or there is none."""
+    try:
+        SYSTEM_FILE.open("rb").close()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def config_files(config: Path | None, environment: Mapping[str, str]) -> list[tuple[Path, bool]]:

@@ -23,7 +23,8 @@ class Setting:
     """One setting of a source: an option of `netrec record`, a key of the configuration file, a NETREC_ variable.
 
     `parse` turns the user's text into the value and raises `ValueError` with what is wrong in words.
-    A flag has `parse=bool` and a bool default. `repeatable` settings have tuple values.
+    A flag has `parse=bool` and a bool default. `repeatable` settings have tuple values. When the system's configuration
+    file sets a `system` setting, nothing else may.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Setting:
     parse: Callable[[str], Any] = str
     metavar: str = ""
     repeatable: bool = False
+    system: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,9 @@ class Source(Protocol):
     A source that can do less also has `adjust(effort: Effort)`: called before start, and whenever the effort changes;
     it then samples by itself. Of the others every row is made, and the pipeline samples the rows.
 
+    A source whose tables are not built in also has `definitions() -> Mapping[str, Any]`: by name, as
+    `netrec.trace.definition` describes them; known before start.
+
     A source that is a proxy also has `relays() -> Collection[int]`: the ids of the processes whose sockets carry the
     traffic of its rows on, so that other sources' rows of them count as duplicates. One that learns what addresses are
     called also has `names() -> tuple[NameTable, int] | None` (recorder.dns.names), for the rows of all sources, and the
@@ -131,7 +136,8 @@ class SourceSpecification:
 
     `tables` are those that it can fill; `recorded` gives those that it does fill with these settings, where that
     depends on them. `can_run` looks at this host (no settings: in general; with settings:
-    exactly this capture) and never raises. `create` makes the source; it may raise `CannotRecordError`.
+    exactly this capture) and never raises. `implied_by` names the setting of its own that asks for this source without
+    --source. `create` makes the source; it may raise `CannotRecordError`.
     `explain` is for sources that change something on the host: for `--dry-run`, all that they would put in place,
     as text (it may raise as `create` does).
     """
@@ -144,6 +150,7 @@ class SourceSpecification:
     settings: tuple[Setting, ...] = ()
     explain: Callable[[Mapping[str, Any]], str] | None = None
     recorded: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
+    implied_by: str = ""
 
     def recorded_tables(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
         """The tables that a capture with these settings records, whether or not anything happens."""

@@ -10,11 +10,12 @@ from typing import Any
 
 import click
 
-from analyze import inventory
+from analyze import inventory, own_tables
 from analyze.moments import iso, show
 from analyze.render.table import write_rows
 from analyze.result import Column
 from analyze.scan import Scan
+from analyze.schema_sql import sql_type
 from analyze.window import zone
 from netrec.errors import NetrecError
 from netrec.text import format_duration, format_size, printable
@@ -29,6 +30,10 @@ _TABLES = [
     Column("size", "BIGINT", "bytes"), Column("bytes_per_row", "DOUBLE"),
 ]  # fmt: skip
 
+_FIELDS = [
+    Column("column", "VARCHAR"), Column("type", "VARCHAR"), Column("unit", "VARCHAR"), Column("meaning", "VARCHAR"),
+]  # fmt: skip
+
 
 @click.command("inspect")
 @click.argument("traces", nargs=-1, metavar="[TRACE]...")
@@ -36,7 +41,10 @@ _TABLES = [
 @click.option("--utc", is_flag=True, help="Show times in UTC.")
 @click.option("--timezone", metavar="ZONE", help="Show times in this zone.")
 def command(traces: tuple[str, ...], as_json: bool, utc: bool, timezone: str | None) -> None:
-    """Show what a trace holds: captures, hosts, tables, times, gaps, losses, sizes, and bytes per flow."""
+    """Show what a trace holds: captures, hosts, tables, times, gaps, losses, sizes, and bytes per flow.
+
+    Tables of your own programs (record --program) are shown with what their columns mean.
+    """
     folders = [Path(trace).absolute() for trace in traces or ("trace",)]
     found = inventory.take(folders)
     report = _report(found, folders)
@@ -50,6 +58,10 @@ def command(traces: tuple[str, ...], as_json: bool, utc: bool, timezone: str | N
     print()
     write_rows(_TABLES, [list(table.values()) for table in report["tables"]], sys.stdout, local, colour)
     print()
+    for name, table in report["definitions"].items():
+        print(printable(f"{name}: {table['meaning']} ({table['program']})"))
+        write_rows(_FIELDS, [list(column.values()) for column in table["columns"]], sys.stdout, local, colour)
+        print()
     for line in _lines(report, local):
         print(printable(line))
 
@@ -83,9 +95,24 @@ def _report(found: inventory.Inventory, folders: list[Path]) -> dict[str, Any]:
     return {
         "captures": captures,
         "tables": tables,
+        "definitions": {name: _definition(table) for name, table in own_tables.find(folders).items()},
         "gaps": [{"host": host, "from": start, "to": end} for host, start, end in inventory.gaps(found.captures)],
         "skipped": [str(skipped) for skipped in found.skipped],
         **_from_rows(folders),
+    }
+
+
+def _definition(table: own_tables.OwnTable) -> dict[str, Any]:
+    """What a trace says of a table that is not built in."""
+    return {
+        "meaning": table.meaning,
+        "program": table.origin.program,
+        "description": table.origin.description,
+        "program_sha256": table.origin.sha256,
+        "columns": [
+            {"column": field.name, "type": sql_type(field.type), "unit": field.unit, "meaning": field.meaning}
+            for field in table.fields
+        ],
     }
 
 

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from analyze import files, sandbox
+from analyze import sandbox
 from analyze.options import Session, common_options
 
 
@@ -17,7 +17,8 @@ def command(session: Session, statement: str) -> None:
     """Run one SELECT over a trace, read-only (`-` reads it from standard input).
 
     Tables: flows, events, host and health as recorded; flow is flows with every byte counted once, and with bytes,
-    packets, retransmits and flows (its sum counts flows) as columns. --since, --until and --filter apply to all.
+    packets, retransmits and flows (its sum counts flows) as columns. Tables of your own programs (record --program) are
+    there under their names. --since, --until and --filter apply to all.
 
     \b
     netrec sql 'select process_name, sum(bytes) from flow group by all order by 2 desc' trace
@@ -25,7 +26,6 @@ def command(session: Session, statement: str) -> None:
     text = sys.stdin.read() if statement == "-" else statement
     scan = session.open()
     sandbox.check_select(scan.connection, text)
-    for table in files.tables_of(scan.folders):
-        if table in scan.TABLES:
-            scan.has(table)
+    for table in scan.tables:
+        scan.has(table)
     session.write(scan.query(text, name="sql"), scan)

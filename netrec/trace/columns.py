@@ -11,7 +11,13 @@ import pyarrow as pa
 
 from netrec.trace.fields import TIME
 
-_NUMPY = {pa.int32(): np.int32, pa.int64(): np.int64, pa.float64(): np.float64, TIME: np.int64}
+_NUMPY = {
+    pa.int16(): np.int16,
+    pa.int32(): np.int32,
+    pa.int64(): np.int64,
+    pa.float64(): np.float64,
+    TIME: np.int64,
+}
 
 
 def _validity(null: np.ndarray | None) -> pa.Buffer | None:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 TEXT = pa.dictionary(pa.int32(), pa.string())
 TIME = pa.timestamp("us", tz="UTC")
+INT16 = pa.int16()
 INT32 = pa.int32()
 INT64 = pa.int64()
 FLOAT = pa.float64()

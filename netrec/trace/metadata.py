@@ -23,7 +23,7 @@ class CaptureMetadata:
     `clock_offset_us`: CLOCK_REALTIME minus CLOCK_BOOTTIME at the start, microseconds. `settings`: the
     recorder's settings in force that change what is in the data (filter, sampling, active timeout, ...).
     `tables`: those that this capture records, also when nothing happened that would have filled them (empty: not
-    known).
+    known). `definitions`: the tables among them that are not built in, as `netrec.trace.definition` describes them.
     """
 
     host: str
@@ -38,6 +38,7 @@ class CaptureMetadata:
     capture_start: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
     tables: list[str] = field(default_factory=list)
+    definitions: dict[str, Any] = field(default_factory=dict)
     netrec_version: str = ""
     format_version: int = FORMAT_VERSION
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -68,8 +69,18 @@ HEALTH = Table(
 TABLES: dict[str, Table] = {table.name: table for table in (FLOWS, EVENTS, HOST, HEALTH)}
 
 
+_NAME = re.compile(r"^[a-z][a-z0-9_]{0,62}$")
+# Built-in tables, the best known views over them, and what readers build names from.
+_TAKEN = re.compile(r"^(flows?|events?|hosts?|health|sessions?|capture|(empty|spool|result)_.*)$")
+
+
+def usable_name(name: str) -> bool:
+    """Whether a table of a user's own program can have that name."""
+    return _NAME.match(name) is not None and _TAKEN.match(name) is None and name not in TABLES
+
+
 def table(name: str) -> Table:
-    """The table of that name; raises `TraceError` for an unknown one."""
+    """The built-in table of that name; raises `TraceError` for an unknown one."""
     try:
         return TABLES[name]
     except KeyError:

@@ -26,7 +26,7 @@ PARTIAL_SUFFIX = ".partial"
 
 # Differences are small where values grow with time or are drawn at random: times, ids, ephemeral ports. All other
 # numbers repeat (sizes, packets, pids, server ports): a dictionary is smaller, and falls back to plain by itself.
-_DELTA = {"start_time", "end_time", "flow_start_time", "time", "flow_id", "client_port"}
+_DELTA = {"flow_id", "client_port"}
 # The least and greatest text says little unless equal rows lie together: for most columns not worth the time.
 _TEXT_WITH_STATISTICS = {"client_address", "server_address", "source", "host"}
 
@@ -53,17 +53,23 @@ def hour_of(moment: datetime) -> datetime:
 class FileWriter:
     """Writes one file of a trace; `scratch` is where it grows (on the trace's file system).
 
+    `table` is that of the file's name unless it is built in.
     Rows may come in any order; they are sorted within each row group. Raises `OSError` when there is no room;
     the caller then calls `discard`.
     """
 
     def __init__(
-        self, trace: Path, file: layout.TraceFile, scratch: Path, rows_per_group: int = ROWS_PER_GROUP
+        self,
+        trace: Path,
+        file: layout.TraceFile,
+        scratch: Path,
+        rows_per_group: int = ROWS_PER_GROUP,
+        table: tables.Table | None = None,
     ) -> None:
         self.file = file
         self._rows_per_group = rows_per_group
         self.rows = 0
-        self._table = tables.table(file.table)
+        self._table = table or tables.table(file.table)
         self._target = trace / file.relative
         self._partial = scratch / f"{file.table}-{file.sequence:06d}.parquet{PARTIAL_SUFFIX}"
         self._partial.unlink(missing_ok=True)
@@ -73,13 +79,14 @@ class FileWriter:
         self._waiting_rows = 0
         schema = self._table.schema
         names = schema.names
+        delta = {field.name for field in schema if field.name in _DELTA or pa.types.is_timestamp(field.type)}
         self._parquet = pq.ParquetWriter(
             self._sink,
             schema,
             compression="zstd",
             compression_level=1,
-            use_dictionary=[name for name in names if name not in _DELTA],
-            column_encoding={name: "DELTA_BINARY_PACKED" for name in names if name in _DELTA},
+            use_dictionary=[name for name in names if name not in delta],
+            column_encoding=dict.fromkeys(delta, "DELTA_BINARY_PACKED"),
             write_statistics=[
                 field.name
                 for field in schema

@@ -8,6 +8,7 @@ what has been asked for so far, and the network's structs come early.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 from netrec.errors import CannotRecordError
@@ -112,16 +113,18 @@ class Btf:
         return None
 
     def enumeration(self, name: str) -> dict[int, str]:
-        """Value -> name of every enumerator of an enum; empty when there is no such enum."""
+        """Value -> name of every enumerator of the enum of that name, or of that with an enumerator of that name (the
+        kernel has enums without one); empty when there is no such enum."""
         wanted = self.strings.find(b"\0" + name.encode() + b"\0") + 1
         while self._walk():
             pass
         for index in self.enums:
             kind, count, _, at, signed = self.types[index]
-            if wanted and struct.unpack_from("<I", self.data, at - _HEADER)[0] == wanted:
-                step = _PER_MEMBER[kind]
-                layout = "<Ii" if signed else "<II"
-                members = (struct.unpack_from(layout, self.data, at + step * member) for member in range(count))
+            step = _PER_MEMBER[kind]
+            layout = "<Ii" if signed else "<II"
+            members = [struct.unpack_from(layout, self.data, at + step * member) for member in range(count)]
+            names = [struct.unpack_from("<I", self.data, at - _HEADER)[0], *(string for string, _ in members)]
+            if wanted and wanted in names:
                 return {value: self._text(string) for string, value in members}
         return {}
 
@@ -154,6 +157,46 @@ class Btf:
             if found is not None:
                 return found
         return None
+
+    def kind(self, index: int) -> int:
+        """The kind of a type (BTF_KIND_...)."""
+        return self._type(index)[0]
+
+    def target(self, index: int) -> int:
+        """What a pointer, typedef or qualifier is of."""
+        return self._type(index)[2]
+
+    def size_of(self, index: int) -> int:
+        """Size in bytes of a number, enum, struct or union."""
+        return self._type(index)[2]
+
+    def describe(self, index: int) -> tuple[str, str]:
+        """`struct` or `union`, and the name (empty for an anonymous one)."""
+        kind, _, _, at, _ = self._type(index)
+        name = struct.unpack_from("<I", self.data, at - _HEADER)[0]
+        return ("union" if kind == _UNION else "struct"), self._text(name)
+
+    def members(self, index: int) -> Iterator[tuple[str, int, int, int]]:
+        """(name, type, offset in bits, bits of a bit field or 0) of each member of a struct or union."""
+        kind, count, _, at, bitfields = self._type(index)
+        for member in range(count if kind in (_STRUCT, _UNION) else 0):
+            name, type_index, offset = struct.unpack_from("<III", self.data, at + 12 * member)
+            yield (
+                self._text(name),
+                type_index,
+                offset & 0xFFFFFF if bitfields else offset,
+                offset >> 24 if bitfields else 0,
+            )
+
+    def array(self, index: int) -> tuple[int, int]:
+        """The type of an array's elements, and their number."""
+        element, _, count = struct.unpack_from("<III", self.data, self._type(index)[3])
+        return element, count
+
+    def integer(self, index: int) -> tuple[int, int]:
+        """Size in bytes, and encoding (1 signed, 2 char, 4 bool)."""
+        _, _, size, at, _ = self._type(index)
+        return size, struct.unpack_from("<I", self.data, at)[0] >> 24 & 15
 
     def _text(self, at: int) -> str:
         return self.strings[at : self.strings.index(b"\0", at)].decode()

@@ -8,6 +8,7 @@ JSON and the descriptors (SCM_RIGHTS). It dies with its parent (PR_SET_PDEATHSIG
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -27,11 +28,15 @@ if TYPE_CHECKING:
     from recorder.bpf.btf import Btf
 
 RAW_TRACEPOINT = "raw_tracepoint"
+TRACEPOINT = "tracepoint"
 ITERATOR = "iterator"
 CGROUP_INGRESS = "cgroup_ingress"
 CGROUP_EGRESS = "cgroup_egress"
 SOCKET_CREATE = "socket_create"
 SOCKET_RELEASE = "socket_release"
+POST_BIND4 = "post_bind4"
+POST_BIND6 = "post_bind6"
+SOCKET_OPERATIONS = "socket_operations"
 # (enum bpf_prog_type, enum bpf_attach_type or none), which loading wants to know.
 _KINDS: dict[str, tuple[Any, ...]] = {
     RAW_TRACEPOINT: (17,),
@@ -40,8 +45,13 @@ _KINDS: dict[str, tuple[Any, ...]] = {
     CGROUP_EGRESS: (8, None, 1),
     SOCKET_CREATE: (9, None, 2),
     SOCKET_RELEASE: (9, None, 34),
+    TRACEPOINT: (5,),
+    POST_BIND4: (9, None, 12),
+    POST_BIND6: (9, None, 13),
+    SOCKET_OPERATIONS: (13, None, 3),
 }
 _SYMBOL = re.compile(r"\b((?:OFFSET|SIZE|VALUE|ARGUMENTS)_[A-Za-z0-9_]+)\b")
+_LINE = re.compile(r"^; .*@ [^:\n]+:\d+$", re.MULTILINE)
 _DESCRIPTORS_A_MESSAGE = 200
 
 
@@ -49,7 +59,8 @@ _DESCRIPTORS_A_MESSAGE = 200
 class Request:
     """What to build: `text` in C, `defines` name -> number, `functions` name -> kind, `maps` names.
 
-    `enumerations` are the kernel's enums whose names are wanted beside.
+    `enumerations` are the kernel's enums whose names are wanted beside. With `kernel_types` the structs that the text
+    names are declared before it (`recorder.bpf.kernel_types`).
     """
 
     text: str
@@ -57,6 +68,13 @@ class Request:
     functions: dict[str, str]
     maps: list[str] = field(default_factory=list)
     enumerations: list[str] = field(default_factory=list)
+    kernel_types: bool = False
+
+
+class BuildError(CannotRecordError):
+    """The programs do not compile or are not loaded: `output` is what the compiler or the verifier said."""
+
+    output = ""
 
 
 @dataclass
@@ -101,7 +119,7 @@ class Build:
         self._request = request
 
     def finish(self, timeout: float = 60.0) -> Loaded:
-        """Wait for the child; raises `CannotRecordError` with the compiler's or the verifier's reason."""
+        """Wait for the child; raises `BuildError` with the compiler's or the verifier's reason."""
         self._socket.settimeout(timeout)
         data, descriptors = b"", []
         try:
@@ -118,7 +136,9 @@ class Build:
         answer: dict[str, Any] = json.loads(data) if data else {"error": self._last_words(), "hint": ""}
         self._socket.close()
         if "error" in answer:
-            raise CannotRecordError(answer["error"], answer["hint"])
+            error = BuildError(answer["error"], answer["hint"])
+            error.output = self._said()
+            raise error
         names = [*self._request.functions, *self._request.maps]
         named = dict(zip(names, descriptors, strict=True))
         return Loaded(
@@ -137,9 +157,12 @@ class Build:
             self._child.wait()
         self._socket.close()
 
-    def _last_words(self) -> str:
+    def _said(self) -> str:
         self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        return self._errors.read().decode(errors="replace")
+
+    def _last_words(self) -> str:
+        lines = self._said().strip().splitlines()
         return f"the eBPF compiler ended with status {self._child.returncode}: {lines[-1] if lines else 'no message'}"
 
 
@@ -165,6 +188,7 @@ def _compile(request: Request) -> tuple[list[int], dict[str, dict[int, str]]]:
     from recorder.bpf.bcc_loader import load_bcc
     from recorder.bpf.btf import Btf
     from recorder.bpf.headers import write_stub_headers
+    from recorder.bpf.kernel_types import declarations
 
     with tempfile.TemporaryDirectory(prefix="netrec-") as folder:
         write_stub_headers(Path(folder))
@@ -173,9 +197,17 @@ def _compile(request: Request) -> tuple[list[int], dict[str, dict[int, str]]]:
         btf = Btf()
         flags = ["-w", "-fno-color-diagnostics"]
         flags += [f"-D{name}={value}" for name, value in _defines(btf, request.text, request.defines).items()]
+        text = (declarations(btf, request.text) if request.kernel_types else "") + request.text
         try:
-            program = bcc.BPF(text=request.text, cflags=flags)
-            functions = [program.load_func(name, *_KINDS[kind]).fd for name, kind in request.functions.items()]
+            program = bcc.BPF(text=text, cflags=flags)
+            functions = []
+            for name, kind in request.functions.items():
+                try:
+                    functions.append(program.load_func(name, *_KINDS[kind]).fd)
+                except Exception:
+                    if request.kernel_types:
+                        _name_lines(bcc, program, name, kind)
+                    raise
         except Exception as problem:
             raise CannotRecordError(f"the eBPF programs cannot be loaded ({problem})", _why_not_loaded()) from None
         maps = [program[name].map_fd for name in request.maps]
@@ -183,6 +215,36 @@ def _compile(request: Request) -> tuple[list[int], dict[str, dict[int, str]]]:
         return [os.dup(descriptor) for descriptor in (*functions, *maps)], {
             name: btf.enumeration(name) for name in request.enumerations
         }
+
+
+def _name_lines(bcc: Any, program: Any, name: str, kind: str) -> None:
+    """Where a refusal came without the lines of the source, let the verifier say it again with them, on standard error.
+
+    When the kernel answers EINVAL, bcc takes it for an old one, and tries without line information; that log is what it
+    prints. A log that does not fit ends in another error, and holds the last part since Linux 6.4: with lines it is
+    longer than the one without. bcc prints it.
+    """
+    said = os.pread(2, 1 << 26, 0).decode(errors="replace")
+    if _LINE.search(said) or "\nprocessed " not in said:
+        return
+    log = said.partition("\n")[2].partition("\nHINT")[0].strip()
+    program_type, _, attach_type = (*_KINDS[kind], None, -1)[:3] if len(_KINDS[kind]) < 3 else _KINDS[kind]
+    buffer, module, function = ctypes.create_string_buffer(len(log)), program.module, name.encode()
+    with contextlib.suppress(ctypes.ArgumentError, TypeError):  # another bcc
+        bcc.lib.bcc_func_load(
+            module,
+            program_type,
+            function,
+            bcc.lib.bpf_function_start(module, function),
+            bcc.lib.bpf_function_size(module, function),
+            bcc.lib.bpf_module_license(module),
+            bcc.lib.bpf_module_kern_version(module),
+            1,
+            buffer,
+            len(buffer),
+            None,
+            attach_type,
+        )
 
 
 def _why_not_loaded() -> str:

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def _shown(setting: Setting) -> str:
     return str(default)
 
 
-def _settings(sources: Iterable[SourceSpecification]) -> tuple[list[Setting], dict[str, str]]:
+def settings_of(sources: Iterable[SourceSpecification]) -> tuple[list[Setting], dict[str, str]]:
     """Every setting once, and the source that each source's own belongs to."""
     every = {setting.name: setting for setting in configuration.COMMON}
     owner: dict[str, str] = {}
@@ -83,7 +84,7 @@ def _settings(sources: Iterable[SourceSpecification]) -> tuple[list[Setting], di
 
 def _command() -> click.Command:
     sources = discover()
-    settings, owner = _settings(sources.values())
+    settings, owner = settings_of(sources.values())
     options: list[click.Parameter] = []
     for setting in settings:
         group = f"Source {owner[setting.name]}" if setting.name in owner else "Options"
@@ -111,14 +112,14 @@ def _command() -> click.Command:
 
 def _record(config: Path | None, config_dump: bool, dry_run: bool, **given: Any) -> int:
     sources = discover()
-    settings, owner = _settings(sources.values())
+    settings, owner = settings_of(sources.values())
     typed = {name: value for name, value in given.items() if value not in (None, ())}
     resolved = configuration.resolve(settings, typed, config)
     if config_dump:
         click.echo(configuration.dump(resolved, settings))
         return 0
     values = {name: one.value for name, one in resolved.items()}
-    chosen = _chosen(values["source"])
+    chosen = _chosen(values)
     _refuse_strangers(typed, owner, chosen)
     if dry_run:
         for source in chosen:
@@ -133,10 +134,12 @@ def _record(config: Path | None, config_dump: bool, dry_run: bool, **given: Any)
     return _run(trace, chosen, values)
 
 
-def _chosen(names: Sequence[str]) -> list[SourceSpecification]:
-    if not names:
+def _chosen(values: Mapping[str, Any]) -> list[SourceSpecification]:
+    """The sources that were named, and those that a setting of theirs asks for."""
+    implied = [one.name for one in discover().values() if one.implied_by and values[configuration.key(one.implied_by)]]
+    if not values["source"]:
         raise UsageError("no source is named", f"the sources are {', '.join(discover())}")
-    return [find(name) for name in dict.fromkeys(names)]
+    return [find(name) for name in dict.fromkeys([*values["source"], *implied])]
 
 
 def _refuse_strangers(
@@ -173,7 +176,15 @@ def _run(trace: Path, chosen: list[SourceSpecification], values: dict[str, Any])
             source = specification.create(CaptureContext(capture.host, capture.capture, values))
             stack.callback(source.close)
             sources[specification.name] = source
-        return _record_from(sources, trace, capture, values)
+        return _record_from(sources, trace, _with_definitions(capture, sources.values()), values)
+
+
+def _with_definitions(capture: CaptureMetadata, sources: Iterable[Source]) -> CaptureMetadata:
+    """The capture's metadata with the tables that are not built in."""
+    found: dict[str, Any] = {}
+    for source in sources:
+        found |= getattr(source, "definitions", dict)()
+    return replace(capture, tables=sorted({*capture.tables, *found}), definitions=found) if found else capture
 
 
 def _record_from(

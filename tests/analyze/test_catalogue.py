@@ -14,6 +14,7 @@ from analyze import catalogue, header, reference, run, shared
 from analyze.render.csv import _value
 from analyze.scan import Scan
 from netrec.errors import MissingTableError, QueryError
+from recorder.sources.program import program_file
 from tests.analyze.conftest import Answer
 from tests.analyze.traces import at, batch, everyday, flow, health, write
 
@@ -210,6 +211,11 @@ def write_other_tables(folder: Path) -> None:
         for resource in ("conntrack", "link:eth0:rx")
     ]
     write(folder, "host", gauges)
+    for path in sorted(program_file.BUILT_IN.glob("*.bpf.c")):
+        program = program_file.load(str(path))
+        table = program.annotation.table
+        rows = [{table.time_column: at(number % 9), "host": "web-1"} for number in range(20)]
+        write(folder, table.name, rows, definitions={table.name: program.definition})
 
 
 @pytest.fixture(scope="module")

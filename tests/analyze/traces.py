@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from netrec.trace import layout, metadata, tables
+from netrec.trace import definition, layout, metadata, tables
 
 START = datetime(2026, 11, 22, 20, 0, tzinfo=UTC)
 CAPTURE = "20261122T200000Zaaaaaa"
@@ -58,15 +58,18 @@ def health(start: float, end: float, **fields: Any) -> dict[str, Any]:
     return row | {"source": "ebpf", "host": "web-1"} | fields
 
 
-def batch(table: str, rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
+def batch(
+    table: str, rows: Sequence[Mapping[str, Any]], definitions: Mapping[str, Any] | None = None
+) -> pa.RecordBatch:
     """Rows as a record batch of the table; fields that a row does not name are null."""
     names = {name for row in rows for name in row}
-    types = {field.name: field.type for field in tables.table(table).fields}
+    described = definition.table_of(table, definitions or {})
+    types = {field.name: field.type for field in described.fields}
     columns = {}
     for name in names:
         type = types[name].value_type if pa.types.is_dictionary(types[name]) else types[name]
         columns[name] = pa.array([row.get(name) for row in rows], type)
-    return tables.batch(tables.table(table), columns, len(rows))
+    return tables.batch(described, columns, len(rows))
 
 
 def write(
@@ -89,7 +92,7 @@ def write(
     whole = metadata.CaptureMetadata(host, capture, "ebpf", **about)
     ended = (opened + timedelta(seconds=seconds)).isoformat()
     stated = metadata.FileMetadata(whole, table, sequence, len(rows), lost, opened.isoformat(), closed, ended)
-    data = pa.Table.from_batches([batch(table, rows)])
+    data = pa.Table.from_batches([batch(table, rows, whole.definitions)])
     if columns:
         data = data.select(columns)
     path = folder / name.relative

@@ -15,48 +15,19 @@ recorder_source.py  the life cycle
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from netrec.errors import CannotRecordError
 from netrec.text import parse_duration
+from recorder.bpf.readiness import can_load
 from recorder.source import CaptureContext, Readiness, Setting, Source, SourceSpecification
 from recorder.sources.ebpf import protocols
-
-_CAP_BPF, _CAP_PERFMON, _CAP_SYS_ADMIN = 39, 38, 21
-
-
-def _capabilities() -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("CapEff:"):
-            return int(line.split()[1], 16)
-    return 0
 
 
 def can_run(settings: Mapping[str, Any]) -> Readiness:
     """Whether this process may load eBPF programs on this kernel; never raises."""
-    from recorder.bpf.bcc_loader import FIX, bcc_folder
-    from recorder.bpf.btf import FIX as BTF_FIX
-    from recorder.bpf.btf import VMLINUX
-
-    have = _capabilities()
-    if not have >> _CAP_SYS_ADMIN & 1 and not (have >> _CAP_BPF & 1 and have >> _CAP_PERFMON & 1):
-        who = "you are not root" if os.geteuid() else "this root lacks CAP_BPF and CAP_PERFMON (a container?)"
-        return Readiness(False, f"the ebpf source needs root, and {who}", "run it with sudo")
-    if not VMLINUX.exists():
-        return Readiness(False, f"this kernel has no BTF ({VMLINUX} is missing)", BTF_FIX)
-    lockdown = Path("/sys/kernel/security/lockdown")
-    if lockdown.exists() and "[confidentiality]" in lockdown.read_text():
-        return Readiness(
-            False,
-            "kernel lockdown is in confidentiality mode, so that eBPF may not read kernel memory",
-            "boot with lockdown=integrity",
-        )
-    if bcc_folder() is None:
-        return Readiness(False, "bcc is not installed", f"install it: {FIX}")
-    return Readiness(True)
+    return can_load("ebpf")
 
 
 def create(context: CaptureContext) -> Source:
