@@ -123,12 +123,13 @@ def port_use(scan: Scan) -> list[Resource]:
     try:
         minutes = frame(
             scan,
-            "select coalesce(flow.host, '(unknown)') as host, flow.client_address || ' -> ' || "
-            "endpoint(flow.server_address, flow.server_port) as pair, "
+            "with counted as (select flow.host, client_address, server_address, server_port, "
             f"epoch_us(flow_start_time) // {int(TIME_WAIT_SECONDS * 1e6)} as minute, tally(true, weight) as opened "
             "from flow join busy_pairs using (client_address, server_address, server_port) "
-            f"where transport = 'tcp' and ({OPENED} or {FAILED}) and flow_start_time is not null "
-            "group by 1, 2, 3 order by 1, 2, 3",
+            f"where transport = 'tcp' and ({OPENED} or {FAILED}) and flow_start_time is not null group by all) "
+            "select coalesce(host, '(unknown)') as host, "
+            "client_address || ' -> ' || endpoint(server_address, server_port) as pair, minute, opened "
+            "from counted order by 1, 2, 3",
         )
     finally:
         scan.connection.unregister("busy_pairs")
@@ -153,10 +154,12 @@ def services(scan: Scan, extent: Extent) -> pl.DataFrame:
     seconds = extent.seconds
     return frame(
         scan,
-        "with summed as (select endpoint(server, server_port) as service, coalesce(role, '(unknown)') as role, "
-        f"tally({OPENED}, weight) as opened, "
-        "sum(scaled(coalesce(flow_duration_us, epoch_us(end_time) - epoch_us(start_time)), weight)) / 1e6 as lived, "
-        "sum(bytes)::DOUBLE as bytes from flow where transport = 'tcp' group by 1, 2) "
+        # Grouped by what the rows hold, named afterwards: text made for every row would take twice the time.
+        f"with counted as (select server, server_port, role, tally({OPENED}, weight) as opened, "
+        "sum(scaled(coalesce(flow_duration_us, epoch_us(end_time) - epoch_us(start_time)), weight)) as lived, "
+        "sum(bytes) as bytes from flow where transport = 'tcp' group by all), "
+        "summed as (select endpoint(server, server_port) as service, coalesce(role, '(unknown)') as role, "
+        "sum(opened) as opened, sum(lived) / 1e6 as lived, sum(bytes)::DOUBLE as bytes from counted group by 1, 2) "
         f"select service, role, opened / {seconds!r} as connections_per_second, "
         "lived / nullif(opened, 0) as mean_life, "
         f"lived / {seconds!r} as mean_open, bytes / {seconds!r} as bytes_per_second from summed "
