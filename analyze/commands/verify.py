@@ -1,4 +1,4 @@
-"""`netrec verify`: exit 0 when every file of a trace is whole, 1 with the list of what is wrong."""
+"""`netrec verify`: exit 0 when every file of a trace or evidence bundle is whole, 1 with what is wrong."""
 
 from __future__ import annotations
 
@@ -8,16 +8,24 @@ from pathlib import Path
 import click
 
 from analyze import spool, verification
+from analyze.incident import evidence
 from netrec.text import printable
 
 
 @click.command("verify")
 @click.argument("traces", nargs=-1, metavar="[TRACE]...")
 def command(traces: tuple[str, ...]) -> int:
-    """Check every file of a trace whole: readable, schema, metadata, row counts, and no file missing in between."""
+    """Check every file of a trace whole: readable, schema, metadata, row counts, and no file missing in between.
+
+    An evidence bundle (the FILE of `netrec analyze incident --bundle`, or the folder that it was unpacked to) is held
+    against its manifest: the SHA-256 of every member.
+    """
     wrong = 0
     for trace in traces or ("trace",):
         folder = Path(trace).absolute()
+        if evidence.is_bundle(folder):
+            wrong += _bundle(folder)
+            continue
         problems, good, rows = verification.problems_of(folder)
         for problem in problems:
             print(printable(problem))
@@ -26,6 +34,14 @@ def command(traces: tuple[str, ...]) -> int:
         for line in _spools(folder):
             print(f"netrec: {printable(line)}", file=sys.stderr)
     return 1 if wrong else 0
+
+
+def _bundle(path: Path) -> int:
+    problems, good = evidence.problems_of(path)
+    for problem in problems:
+        print(printable(problem))
+    print(printable(f"{path}: {good} members are as they were written, {len(problems)} problems"))
+    return len(problems)
 
 
 def _spools(folder: Path) -> list[str]:

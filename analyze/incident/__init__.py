@@ -6,6 +6,7 @@
     slices.py     SQL: where the leading symptom is concentrated
     document.py   the outcome as an `analyze.answer.Answer`
     bundle.py     the evidence as one file that another engineer can open and re-run
+    evidence.py   checking such a file against its hashes, for `netrec verify`
 
 The statistics are `analyze.statistics.timeline`, `patterns`, `change_points` and `slices`.
 """

@@ -33,7 +33,8 @@ trace/          the trace's own files of that time, unchanged: a netrec trace of
 queries.sql     every statement that was run
 manifest.json   versions, hashes, and the command below
 
-To check and to run it again:
+To check it (exit code 1 and the names when a member is not as it was written), and to run it again:
+    netrec verify {name}
     unzip {name} -d bundle && cd bundle
     {command}
 """

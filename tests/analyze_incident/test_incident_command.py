@@ -9,6 +9,7 @@ import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from benchmarks.statistics import incident_traces
@@ -92,6 +93,55 @@ def test_the_bundle_runs_again_and_says_the_same(
     assert first["pattern"] == second["pattern"] == "rst-spike"
     assert first["slices"] == second["slices"]
     assert first["signals"] == pytest.approx(second["signals"])
+
+
+def test_what_changed_in_the_bundle_is_noticed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    incident_traces.make(tmp_path / "trace", "rst-spike", seed=2)
+    bundle = tmp_path / "evidence.zip"
+    run(capsys, str(tmp_path / "trace"), "--bundle", str(bundle))
+    assert verify(capsys, bundle)[0] == 0
+    unpacked = tmp_path / "unpacked"
+    with zipfile.ZipFile(bundle) as archive:
+        archive.extractall(unpacked)
+    code, out = verify(capsys, unpacked)
+    assert code == 0 and "0 problems" in out
+
+    rows = sorted((unpacked / "rows").glob("*.parquet"))[0]
+    frame = pl.read_parquet(rows)
+    frame.head(frame.height - 1).write_parquet(rows)
+    (unpacked / "answer.txt").unlink()
+    (unpacked / "trace" / "more.txt").write_text("more")
+    changed = tmp_path / "changed.zip"
+    with zipfile.ZipFile(changed, "w") as archive:
+        for file in sorted(unpacked.rglob("*")):
+            archive.write(file, file.relative_to(unpacked))
+    for path in (unpacked, changed):
+        code, out = verify(capsys, path)
+        assert code == 1
+        assert f"rows/{rows.name} differs: its SHA-256 is" in out
+        assert "answer.txt is missing" in out and "trace/more.txt was added" in out
+        assert "3 problems" in out and out.count("\n") == 4
+
+    with zipfile.ZipFile(bundle) as archive:
+        place = archive.getinfo("answer.json").header_offset + 200
+    data = bytearray(bundle.read_bytes())
+    data[place] ^= 0xFF
+    bundle.write_bytes(data)
+    code, out = verify(capsys, bundle)
+    assert code == 1 and "answer.json" in out and "1 problems" in out
+
+    other = tmp_path / "other.zip"
+    with zipfile.ZipFile(other, "w") as archive:
+        archive.writestr("notes.txt", "no manifest")
+    code, out = verify(capsys, other)
+    assert code == 2 and "is no evidence bundle" in out and out.count("\n") == 1
+
+
+def verify(capsys: pytest.CaptureFixture[str], path: Path) -> tuple[int, str]:
+    with pytest.raises(SystemExit) as exit:
+        main(["verify", str(path)])
+    captured = capsys.readouterr()
+    return int(exit.value.code or 0), captured.out + captured.err
 
 
 @pytest.mark.parametrize("flows", [1, 3])
