@@ -112,15 +112,18 @@ def longest_run(counts: NDArray[np.int64]) -> int:
     return min(best, len(counts))
 
 
-def histogram_score(counts: NDArray[np.int64]) -> float:
-    """max(1 - coefficient of variation, share of active bins in the two commonest heights less one outlier)."""
+def histogram_score(counts: NDArray[np.int64], least_active: int = MINIMUM_HOURS_BIMODAL) -> float:
+    """max(1 - coefficient of variation, share of active bins in the two commonest heights less one outlier).
+
+    The second counts from `least_active` active bins on.
+    """
     mean = counts.mean()
     if mean <= 0:
         return 0.0
     flat = max(0.0, 1.0 - float(counts.std() / mean))
     active = counts[counts > 0]
     bimodal = 0.0
-    if len(active) >= MINIMUM_HOURS_BIMODAL:
+    if len(active) >= least_active:
         width = math.ceil(counts.max() * MODE_WIDTH)
         heights = np.sort(np.unique(active // width, return_counts=True)[1])[::-1]
         bimodal = min(1.0, float(heights[:2].sum()) / max(len(active) - 1, 1))

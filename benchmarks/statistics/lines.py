@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from scipy.signal import lfilter
+
+MISSING = "not measured: needs --published FOLDER"
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,19 @@ def autoregressive(generator: np.random.Generator, size: int, length: int, rho: 
     """AR(1) noise of unit variance: shape (size, length)."""
     noise = generator.standard_normal((size, length + 200)) * np.sqrt(1 - rho**2)
     return lfilter([1.0], [1.0, -rho], noise, axis=1)[:, 200:]
+
+
+def published(scale: Scale, project: str, path: str) -> bytes | None:
+    """A file of a project, from an unpacked folder or the newest commit of a git clone; None when it is not there."""
+    if scale.published is None:
+        return None
+    folder = scale.published / project
+    if (folder / path).is_file():
+        return (folder / path).read_bytes()
+    if not folder.is_dir():
+        return None
+    shown = subprocess.run(["git", "-C", str(folder), "show", f"HEAD:{path}"], capture_output=True, check=False)
+    return shown.stdout if shown.returncode == 0 else None
 
 
 def percent(share: float) -> str:

@@ -6,37 +6,19 @@ What needs somebody else's test data reads it from a folder of their sources, un
 
 from __future__ import annotations
 
-import gzip
 import itertools
 import re
-import subprocess
 
 import numpy as np
 
-from analyze.statistics import beacons, change_points
+from analyze.statistics import change_points
 from analyze.statistics.effect_sizes import common_language_effect_size, rank_test
 from analyze.statistics.slices import risk_ratio
-from benchmarks.statistics.lines import Line, Outcome, Scale
+from benchmarks.statistics import rita_lines
+from benchmarks.statistics.lines import MISSING, Line, Outcome, Scale, published
 
 KAYENTA = "kayenta-judge/src/test/scala/com/netflix/kayenta/judge/StatisticSuite.scala"
 OTAVA = ("tests/analysis_test.py", "tests/change_point_divisive_test.py")
-RITA = "test_data/valid_tsv/http.log.gz"
-# RITA's integration test: timing, size, duration and histogram score of two pairs, and the whole score.
-RITA_PARTS = (((0.999, 0.47, 1.0, 0.937), 0.896), ((0.407, 0.632, 0.823, 0.0), 0.465))
-MISSING = "not measured: needs --published FOLDER"
-
-
-def read(scale: Scale, project: str, path: str) -> bytes | None:
-    """A file of a project, from an unpacked folder or the newest commit of a git clone; None when it is not there."""
-    if scale.published is None:
-        return None
-    folder = scale.published / project
-    if (folder / path).is_file():
-        return (folder / path).read_bytes()
-    if not folder.is_dir():
-        return None
-    shown = subprocess.run(["git", "-C", str(folder), "show", f"HEAD:{path}"], capture_output=True, check=False)
-    return shown.stdout if shown.returncode == 0 else None
 
 
 def kayenta(scale: Scale) -> Outcome:
@@ -44,7 +26,7 @@ def kayenta(scale: Scale) -> Outcome:
         common_language_effect_size([24.0, 25.0, 26.0], [2.0, 3.0, 4.0]),
         common_language_effect_size([1, 2, 3, 4, 5], [1, 2, 3, 4, 5]),
     ]
-    text = read(scale, "kayenta", KAYENTA)
+    text = published(scale, "kayenta", KAYENTA)
     if text is None:
         return Outcome(
             f"{simple[0]:.3f}, {simple[1]:.3f}; .771 and .12 {MISSING}", None if simple == [0, 0.5] else False
@@ -86,7 +68,7 @@ def macrobase(scale: Scale) -> Outcome:
 
 
 def otava(scale: Scale) -> Outcome:
-    texts = [read(scale, "otava", path) for path in OTAVA]
+    texts = [published(scale, "otava", path) for path in OTAVA]
     if texts[0] is None or texts[1] is None:
         generator = np.random.default_rng(41)
         twenty = np.concatenate([generator.normal(1.0, 0.04, 10), generator.normal(0.5, 0.02, 10)])
@@ -100,23 +82,6 @@ def otava(scale: Scale) -> Outcome:
     return Outcome(f"{found[0]} of {len(twenty)} points, {found[1]} of {len(fourteen)}", found == ([10], [5, 8]))
 
 
-def rita(scale: Scale) -> Outcome:
-    means = [float(np.mean(parts)) for parts, _ in RITA_PARTS]
-    holds = all(abs(value - aim) <= 0.05 for value, (_, aim) in zip(means, RITA_PARTS, strict=True))
-    text = f"{means[0]:.3f} and {means[1]:.3f} from the published parts"
-    log = read(scale, "rita", RITA)
-    if log is None:
-        return Outcome(f"{text}; parts from its log {MISSING}", None if holds else False)
-    rows = [line.split("\t") for line in gzip.decompress(log).decode().splitlines() if not line.startswith("#")]
-    own = [row for row in rows if row[2] == "10.55.100.111" and row[8] == "tile-service.weather.microsoft.com"]
-    every = [float(row[0]) for row in rows]
-    found = beacons.score([float(row[0]) for row in own], np.ones(len(own)), min(every), max(every))
-    assert found is not None
-    parts = (found.timing, found.duration, found.histogram)
-    text += f"; timing, duration, histogram {parts} from its log (published 1, 1, 1; the sizes are in a larger log)"
-    return Outcome(text, holds and all(abs(part - 1.0) <= 0.05 for part in parts))
-
-
 def _numbers(text: str) -> np.ndarray:
     return np.array(re.findall(r"-?\d+\.\d+", text), dtype=float)
 
@@ -126,5 +91,5 @@ LINES = (
     Line("benchstat's p-values (3v3, 4v4, 4v4)", ".1, .028571, .485714", benchstat),
     Line("MacroBase's risk ratios", "1.0, 6.0, 900.08", macrobase),
     Line("Otava's steps", "[10] and [5, 8]", otava),
-    Line("RITA's scores", ".896 and .465 +-.05", rita),
+    *rita_lines.LINES,
 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.statistics import __main__ as ground_truth
-from benchmarks.statistics import comparison_lines, incident_lines, published_lines, security_lines
-from benchmarks.statistics.lines import Line, Outcome, Scale
+from benchmarks.statistics import comparison_lines, incident_lines, published_lines, rita_lines, security_lines
+from benchmarks.statistics.lines import MISSING, Line, Outcome, Scale
 
 QUICK = Scale(quick=True)
 FAST = [
@@ -24,7 +24,13 @@ def test_line_holds_when_simulated_little(line: Line) -> None:
 
 
 def test_what_needs_foreign_data_says_so() -> None:
-    assert all(published_lines.MISSING in line.measure(QUICK).measured for line in published_lines.LINES[::3])
+    waiting = [line.name for line in published_lines.LINES if MISSING in line.measure(QUICK).measured]
+    assert waiting == ["Kayenta's effect sizes", "Otava's steps", "RITA's scores of six pairs"]
+
+
+def test_a_wrong_score_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rita_lines, "TIMING", (*rita_lines.TIMING, ([60.0] * 9, 0.99)))
+    assert rita_lines.vectors(QUICK).holds is False
 
 
 def test_a_failing_line_sets_the_exit_code(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
