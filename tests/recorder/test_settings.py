@@ -168,5 +168,10 @@ def test_help_and_refusals_load_nothing_heavy() -> None:
 def test_doctor_names_every_source() -> None:
     done = netrec("doctor", "--json")
     assert done.returncode == 0
-    assert [one["source"] for one in json.loads(done.stdout)] == list(discover())
-    assert netrec("doctor").stdout.count("\n") == len(discover())
+    said = json.loads(done.stdout)
+    assert [one["source"] for one in said["sources"]] == list(discover())
+    lines = netrec("doctor").stdout.splitlines()
+    assert [line.split("\t")[0] for line in lines] == [*discover(), "recommended"]
+    advice = said["recommendation"]
+    assert lines[-1].split("\t")[1].endswith(advice["command"])
+    assert f"--source {advice['source']} " in advice["command"]

@@ -27,8 +27,7 @@ def can_run(settings: Mapping[str, Any]) -> Readiness:
         if settings:
             checks.prepare(settings)
         else:
-            checks.check_means()
-            checks.rehearse(checks.EXAMPLE)
+            checks.check_host()
     except NetrecError as problem:
         return Readiness(False, problem.message, problem.hint)
     except Exception as problem:

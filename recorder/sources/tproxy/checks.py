@@ -96,6 +96,13 @@ def check_means() -> None:
         raise CannotRecordError("nftables is not installed", "install it: apt-get install nftables") from None
 
 
+def check_host() -> None:
+    """Whether any plan can work here; raises `CannotRecordError`."""
+    check_means()
+    _refuse_other_proxies(_ruleset())
+    rehearse(EXAMPLE)
+
+
 def rehearse(plan: Plan) -> None:
     """Try the plan in a namespace that nobody sees; raises `CannotRecordError` with the kernel's or nft's words."""
     command = [sys.executable, "-m", "recorder.sources.tproxy.rehearsal"]
