@@ -21,7 +21,7 @@ from recorder.source import CaptureContext, find
 from recorder.sources.host.gauge import Increases
 from recorder.sources.host.links import links
 from recorder.sources.host.namespaces import chosen
-from tests.support.namespaces import Link, Namespace, Network
+from tests.support.namespaces import Link, Namespace, Network, wait_until
 
 pytestmark = pytest.mark.kernel
 
@@ -97,6 +97,34 @@ def test_listen_overflows_are_the_kernels_own(network: Network) -> None:
         # SYNs are sent again while we look: what we saw is at most what is there now.
         assert found["tcp_listen_overflows"][0] <= int(counters["TcpExtListenOverflows"])
         assert found["sockets:syn_sent"][0] > 0
+
+
+def test_timeouts_and_retransmits_are_the_kernels_own(link: Link) -> None:
+    client, server = link.first.namespace, link.second.namespace
+    server.run("nft", "add table inet t; add chain inet t c { type filter hook input priority 0; }")
+    server.run("nft", "add rule inet t c tcp dport 7000 drop")
+    reader = Reader(client)
+    names = {
+        "tcp_active_opens": "TcpActiveOpens",
+        "tcp_segments_sent": "TcpOutSegs",
+        "tcp_retransmitted_segments": "TcpRetransSegs",
+        "tcp_timeouts": "TcpExtTCPTimeouts",
+        "tcp_syn_retransmits": "TcpExtTCPSynRetrans",
+    }
+
+    def kernel() -> dict[str, int]:
+        lines = (line.split() for line in client.run("nstat", "-asz").stdout.splitlines())
+        found = {words[0]: int(words[1]) for words in lines if words[0].startswith("Tcp")}
+        return {name: found[counter] for name, counter in names.items()}
+
+    with client.entered(), socket.socket() as unheard:
+        unheard.setblocking(False)
+        unheard.connect_ex((link.second.ipv4, 7000))
+        wait_until(lambda: kernel()["tcp_retransmitted_segments"] > 0, "the SYN was sent again")
+        counted = kernel()  # a new namespace began with zero; the next SYN goes only after twice that time
+        found = reader.read()
+    assert {name: found[name][0] for name in names} == counted
+    assert counted["tcp_retransmitted_segments"] == counted["tcp_timeouts"] == counted["tcp_syn_retransmits"]
 
 
 def test_link_bytes_and_packets_are_exact(link: Link) -> None:

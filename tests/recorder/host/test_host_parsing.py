@@ -82,3 +82,51 @@ def test_reserved_ports_are_not_available(monkeypatch: pytest.MonkeyPatch) -> No
     }
     monkeypatch.setattr(tcp, "text", files.__getitem__)
     assert tcp.port_range() == (1000, 1999, 1000 - 10 - 1 - 10)
+
+
+def test_softnet_of_all_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    increases = Increases()
+    lines = ["00000a00 00000001 00000002 00000000\n00000b00 00000010 00000000 00000000\n"]
+    monkeypatch.setattr(counters, "text", lambda path: lines[-1] if path == "/proc/net/softnet_stat" else "")
+    assert counters.softnet(increases) == []
+    increases.next()
+    lines.append("00000aff 00000004 00000002 00000000\n00000bff 00000020 00000100 00000000\n")
+    assert counters.softnet(increases) == [
+        Gauge("softnet_drops", 3 + 16, None, "packet"),
+        Gauge("softnet_squeezes", 256, None, "event"),
+    ]
+
+
+def test_busy_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    increases = Increases()
+    lines = ["cpu  0 0 0 0 0 0 0 0 0 0\ncpu0 100 0 0 500 0 0 10 0 0 0\ncpu1 100 0 0 500 0 0 10 5 0 0\nctxt 7\n"]
+    monkeypatch.setattr(counters, "text", lambda path: lines[-1])
+    monkeypatch.setattr(counters.os, "sysconf", lambda name: 100)
+    assert counters.cpu(increases, 0.0) == []
+    increases.next()
+    # In two seconds: the first worked for 1 s, 0.5 s of it in softirq; the second was stolen for 1 s, idle for 1 s.
+    lines.append("cpu  0 0 0 0 0 0 0 0 0 0\ncpu0 150 0 0 600 0 0 60 0 0 0\ncpu1 100 0 0 600 0 0 10 105 0 0\nctxt 9\n")
+    assert counters.cpu(increases, 2.0) == [
+        Gauge("cpu", 1.0, 2, "cpu"),
+        Gauge("cpu_softirq", 0.25, 2, "cpu"),
+        Gauge("cpu_steal", 0.5, 2, "cpu"),
+        Gauge("cpu_softirq_busiest", 0.25, 1, "cpu"),
+    ]
+
+
+def test_memory_and_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {
+        "/proc/thread-self/net/sockstat": "TCP: inuse 4 orphan 0 tw 0 alloc 5 mem 3\nUDP: inuse 2 mem 1\n",
+        "/proc/sys/net/ipv4/tcp_mem": "10\t20\t30\n",
+        "/proc/sys/net/ipv4/udp_mem": "1\t2\t4\n",
+        "/proc/sys/fs/file-nr": "1024\t0\t9223372036854775807\n",
+    }
+    monkeypatch.setattr(counters, "text", lambda path: files.get(path, ""))
+    monkeypatch.setattr(counters.resource, "getpagesize", lambda: 4096)
+    assert counters.protocol_memory() == [
+        Gauge("tcp_memory", 3 * 4096, 30 * 4096, "byte"),
+        Gauge("udp_memory", 4096, 4 * 4096, "byte"),
+    ]
+    assert counters.descriptors() == [Gauge("file_descriptors", 1024, None, "descriptor")]
+    files["/proc/sys/fs/file-nr"] = "1024\t0\t5000\n"
+    assert counters.descriptors() == [Gauge("file_descriptors", 1024, 5000, "descriptor")]
