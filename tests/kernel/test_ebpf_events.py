@@ -167,6 +167,30 @@ def test_a_full_backlog_names_its_listener(network: Network) -> None:
         assert event["process_pid"] == os.getpid() and event["reason"] == "ListenOverflows"
 
 
+def test_a_full_queue_of_handshakes_names_its_listener(network: Network) -> None:
+    space = network.namespace()
+    space.sysctl(net__ipv4__tcp_syncookies=0)
+    space.run("nft", "add table inet t; add chain inet t c { type filter hook input priority 0; }")
+    space.run("nft", "add rule inet t c tcp flags & (syn | ack) == syn | ack drop")  # no handshake ends
+    with space.entered():
+        listener = socket.create_server(("127.0.0.1", 0), backlog=4)
+    address = listener.getsockname()
+    with listener, Recording(events=True) as recording:
+        with contextlib.ExitStack() as stack, space.entered():
+            for _ in range(20):
+                client = stack.enter_context(socket.socket())
+                client.setblocking(False)
+                client.connect_ex(address)
+        recording.until(lambda: recording.events_of(space.inode, "syn_drop"))
+    events = recording.events_of(space.inode, "syn_drop")
+    kernel = counters(space, "netstat", "TcpExt")
+    assert total(events) == kernel["ListenDrops"] == kernel["TCPReqQFullDrop"] > 0 == kernel["ListenOverflows"]
+    for event in events:
+        assert (event["server_address"], event["server_port"], event["role"]) == (*address, "server")
+        assert event["process_pid"] == os.getpid() and event["reason"] == "ListenDrops"
+    assert not recording.events_of(space.inode, "listen_overflow")
+
+
 def test_a_reader_that_does_not_read_is_a_zero_window(link: Link) -> None:
     client, server = link.first.namespace, link.second.namespace
     with server.entered():
@@ -179,9 +203,12 @@ def test_a_reader_that_does_not_read_is_a_zero_window(link: Link) -> None:
                 while True:
                     sender.send(bytes(65536))
             recording.until(lambda: recording.events_of(server.inode, "zero_window"))
+            recording.until(lambda: recording.events_of(client.inode, "zero_window"))
     (event, *_) = recording.events_of(server.inode, "zero_window")
     assert event["reason"] == "TCPToZeroWindowAdv"
     assert event["server_address"] is None and event["transport"] == "tcp"
+    # The other end asks whether there is room again.
+    assert {event["reason"] for event in recording.events_of(client.inode, "zero_window")} == {"TCPWinProbe"}
 
 
 def test_equal_events_are_one_row_with_a_count(network: Network) -> None:
