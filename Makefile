@@ -41,6 +41,7 @@ docs: setup-dev  ## Generate the reference pages, and the outputs that the other
 
 samples: setup-dev  ## Record the sample traces anew from their scripted workloads (as root)
 	@$(BIN)/python -m sample_traces.record_web_day
+	@$(BIN)/python -m sample_traces
 
 clean:  ## Remove what was built or recorded here (not the sample traces)
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis demo-trace benchmarks/.cache

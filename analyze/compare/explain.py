@@ -28,6 +28,7 @@ DIMENSIONS = {
     "role": "coalesce(role, '(unknown)')",
 }
 PAIRS = (("client", "service"), ("process", "service"))
+TELLING = ("service", "client", "process", "container", "server", "port", "host", "role")
 MOST_METRICS = 4
 CONFIRM_BUCKETS = 32
 SHOWN = 10
@@ -58,7 +59,9 @@ def ranked_slices(
     if not measures:
         return pl.DataFrame()
     before, after = (_counts(scan, window, measures, by) for scan in (baseline, candidate))
-    ranked = {name: _distinct(slices.rank(_joined(before, after, name))).head(3 * SHOWN) for name in measures}
+    ranked = {
+        name: distinct(slices.rank(_joined(before, after, name)), slices.COUNTS).head(3 * SHOWN) for name in measures
+    }
     buckets = _buckets(candidate, window, measures, ranked)
     found = []
     for name, table in ranked.items():
@@ -113,11 +116,14 @@ def _edges(side: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _distinct(ranked: pl.DataFrame) -> pl.DataFrame:
-    """One slice of those that are the same flows under another name: the one with the fewest parts."""
+def distinct(ranked: pl.DataFrame, counts: Sequence[str]) -> pl.DataFrame:
+    """One slice of those that are the same flows, by their `counts`, under several names: the one with the fewest
+    parts, and of those the one that tells most. The order stays.
+    """
     parts = pl.col("dimension").str.count_matches("+", literal=True)
-    simple = ranked.with_row_index("place").sort(parts, "place")
-    return simple.unique(list(slices.COUNTS), keep="first", maintain_order=True).sort("place").drop("place")
+    telling = pl.col("dimension").replace_strict({name: place for place, name in enumerate(TELLING)}, default=0)
+    simple = ranked.with_row_index("place").sort(parts, telling, "place")
+    return simple.unique(list(counts), keep="first", maintain_order=True).sort("place").drop("place")
 
 
 def _symptom(row: MetricVerdict, least_sampling: int) -> tuple[str, str]:
@@ -159,7 +165,7 @@ def _grouped(measures: dict[str, tuple[str, str]], by: Sequence[str], bucket: st
     kept = " or ".join(f"sum({name}_total) >= {slices.MINIMUM_TOTAL // 2}" for name in measures)
     return (
         f"select {label} end as dimension, {value} as value, {'bucket, ' if bucket else ''}{sums} "
-        f"from (select {', '.join(columns)} from flow {where}) group by grouping sets ({grouping})"
+        f"from (select {', '.join(columns)} from flow_with_losses {where}) group by grouping sets ({grouping})"
         + ("" if bucket else f" having {kept} or dimension = ''")
     )
 

@@ -225,7 +225,7 @@ def measure(scan: Scan, outline: Outline, strata: pl.DataFrame, quality: Capture
     connection.execute(
         f"create or replace temp table measured as select {window.bucket_sql}::SMALLINT "
         f"as bucket, number::SMALLINT as stratum, {counts}, {bins} "
-        f"from flow {window.join_sql} join stratum_of on {match}"
+        f"from flow_with_losses flow {window.join_sql} join stratum_of on {match}"
     )
     try:
         sums = ", ".join(f"sum({name})::BIGINT as {name}" for name in COUNTS)

@@ -89,9 +89,9 @@ def _review(
     with recorded() as signalled:
         measured = signals.measure(incident, usual, now, before)
     measured |= _dns_lead(inside, grid)
-    leading = slices.leading(inside)
     rows = incident.fetch("select count(*) from flow")[0][0]
     matches: list[Match] = match(measured, PATTERNS) if rows >= LEAST_ROWS else []
+    leading = slices.leading(inside, matches[0].pattern.shows if matches else ())
     ranked, sliced = pl.DataFrame(), list[str]()
     if leading and rows and slices.explainable(leading):
         with recorded() as sliced:
@@ -190,7 +190,7 @@ def _involved(scan: Scan) -> pl.DataFrame:
         "coalesce(any_value(process_name), '(unknown)') as process, "
         "tally(coalesce(flow_start_time >= start_time, false), weight) as new_connections, "
         "tally(tcp_close in ('connect_failed', 'timeout', 'rst_sent', 'rst_received'), weight) as failed, "
-        "sum(retransmits)::BIGINT as retransmits, sum(bytes)::BIGINT as bytes from flow "
+        "sum(retransmits)::BIGINT as retransmits, sum(bytes)::BIGINT as bytes from flow_with_losses "
         f"group by 1, 2 order by failed desc, retransmits desc, bytes desc, client, service limit {INVOLVED}",
     )
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MOST_BUCKETS = 720
 FINEST_SECONDS = 1.0
 LEAST_TRIALS = 5
-SMOOTH_SECONDS = 10.0
+LATENCY_FLOOR_US = 200.0  # on a fast network a busy processor shows as tens of microseconds
 
 # Row-wise counts beside those of a comparison.
 MORE = {
@@ -85,7 +85,7 @@ def load(scan: Scan, on: Grid) -> list[Series]:
     result = [
         Series("flow_rate", "new connections per second", values["flows"] / seconds, "log", EITHER, 1.0, "/s"),
         Series("byte_rate", "bytes per second",
-               _smooth(values["bytes"], seconds) / seconds, "log", EITHER, 2.0, "byte/s"),
+               _bytes(scan, on) / seconds, "log", EITHER, 2.0, "byte/s"),
         Series("bytes_per_flow", "bytes per new connection",
                _per(values["bytes"], values["flows"]), "log", 0, 0.5, "byte"),
         _ratio("retransmit_ratio", "retransmitted share of packets", values["retransmits"], values["packets"], 0.005),
@@ -93,8 +93,9 @@ def load(scan: Scan, on: Grid) -> list[Series]:
                values["connect_failures"], values["connects"], 0.01),
         _ratio("reset_share", "reset share of finished connections", values["resets"], ended, 0.03),
         _ratio("timeout_share", "timed-out share of finished connections", values["timeouts"], ended, 0.02),
-        Series("connect_latency", "connect latency", _exponential(table, "log_connect_latency"), "log", 1, 0.3, "us"),
-        Series("rtt", "round-trip time", _exponential(table, "log_rtt"), "log", 1, 0.3, "us"),
+        Series("connect_latency", "connect latency", _exponential(table, "log_connect_latency"), "log", 1, 0.3, "us",
+               floor=LATENCY_FLOOR_US),
+        Series("rtt", "round-trip time", _exponential(table, "log_rtt"), "log", 1, 0.3, "us", floor=LATENCY_FLOOR_US),
         _ratio("one_way_share", "share of finished connections seen from one side only",
                values["one_way"], values["completed"], 0.1),
         _ratio("silent_share", "share of open connections without a byte", values["silent"], values["open"], 0.2),
@@ -111,10 +112,46 @@ def _flows(scan: Scan, on: Grid) -> pl.DataFrame:
         f"avg(ln({sql})) filter (({sql}) > 0) as log_{name}" for name, sql in HISTOGRAMS.items() if name != "queueing"
     )
     found = frame(
-        scan, f"select {on.bucket_sql('end_time')}::INTEGER as bucket, {sums}, {logs} from flow group by 1 order by 1"
+        scan,
+        f"select {on.bucket_sql('end_time')}::INTEGER as bucket, {sums}, {logs} "
+        "from flow_with_losses group by 1 order by 1",
     )
     whole = pl.DataFrame({"bucket": range(on.count)}, schema={"bucket": pl.Int32})
     return whole.join(found, on="bucket", how="left")
+
+
+def _bytes(scan: Scan, on: Grid) -> NDArray[np.float64]:
+    """Bytes of each bucket; a row's are spread evenly over the time that it tells of.
+
+    A row that lies in several buckets adds a rate from its start on and takes it away at its end: the bytes before a
+    moment are a sum over the starts less one over the ends, so that rows need not be cut into buckets.
+    """
+    found = frame(
+        scan,
+        f"with placed as (select bytes, epoch_us(start_time) - {on.start} as s, epoch_us(end_time) - {on.start} as e "
+        "from flow_overlapping), "
+        f"binned as (select *, s // {on.width} as first, greatest(s, e - 1) // {on.width} as last from placed) "
+        "select greatest(first, -1)::INTEGER as first, "
+        f"least(last, {on.count})::INTEGER as last, sum(bytes)::DOUBLE as bytes, "
+        "sum(case when first < last then bytes / (e - s) end)::DOUBLE as rate, "
+        "sum(case when first < last then bytes / (e - s) * s end)::DOUBLE as from_start, "
+        "sum(case when first < last then bytes / (e - s) * e end)::DOUBLE as from_end "
+        f"from binned where last >= 0 and first < {on.count} group by 1, 2",
+    )
+    within = found.filter((pl.col("first") == pl.col("last")) & pl.col("rate").is_null())
+    across = found.filter(pl.col("rate").is_not_null())
+    counted = np.bincount(within["last"].to_numpy(), within["bytes"].to_numpy(), on.count)
+    inside = np.asarray(counted[: on.count], dtype=np.float64)
+    moments = np.arange(on.count + 1) * float(on.width)
+
+    def before(bucket: str, moment: str) -> NDArray[np.float64]:
+        """Sum of rate * (edge - moment) over the rows whose moment lies before each edge."""
+        place = across[bucket].to_numpy() + 1
+        rate, shift = (np.bincount(place, across[name].to_numpy(), on.count + 2) for name in ("rate", moment))
+        return np.cumsum(rate)[: on.count + 1] * moments - np.cumsum(shift)[: on.count + 1]
+
+    spread: NDArray[np.float64] = np.diff(before("first", "from_start") - before("last", "from_end"))
+    return inside + np.maximum(spread, 0.0)
 
 
 def _gauges(scan: Scan, on: Grid) -> list[Series]:
@@ -150,13 +187,6 @@ def _events(scan: Scan, on: Grid) -> list[Series]:
         values[part["bucket"].to_numpy()] = part["n"].to_numpy()
         result.append(Series(f"event:{kind}", title, values / (on.width / 1e6), "", 1, 0.1, "/s"))
     return result
-
-
-def _smooth(values: NDArray[np.float64], seconds: float) -> NDArray[np.float64]:
-    """Mean over about ten seconds: a long connection's bytes arrive as one row an interval."""
-    width = min(max(1, round(SMOOTH_SECONDS / seconds)), len(values))
-    window = np.ones(width)
-    return np.convolve(values, window, "same") / np.convolve(np.ones(len(values)), window, "same")
 
 
 def _ratio(name: str, title: str, events: NDArray[np.float64], trials: NDArray[np.float64], least: float) -> Series:

@@ -63,6 +63,7 @@ def measure(incident: Scan, baseline: Scan, window: Window, before: Window) -> d
     usual = _shares(tables[1], before.seconds)
     found = {**now, **{f"{name}_before": value for name, value in usual.items()}}
     found |= _ratios(now, usual)
+    found["stalled_rows"] = float(tables[0]["silent_rows"].sum() or 0)
     found |= _places(tables[0], tables[1], window.seconds / before.seconds)
     found |= _old_connections(incident, baseline, window, before)
     found |= _top_flow(incident, baseline)
@@ -82,7 +83,7 @@ def _endpoints(scan: Scan) -> pl.DataFrame:
         for name, sql in SUMS.items()
     )
     minimum = "sum(rtt_min_us)::BIGINT as rtt_min_sum, count(rtt_min_us) as rtt_min_count"
-    return frame(scan, f"select {', '.join(ENDPOINT)}, {sums}, {minimum} from flow group by all")
+    return frame(scan, f"select {', '.join(ENDPOINT)}, {sums}, {minimum} from flow_with_losses group by all")
 
 
 def _shares(table: pl.DataFrame, seconds: float) -> dict[str, float]:
@@ -181,9 +182,9 @@ def _incast(scan: Scan, table: pl.DataFrame) -> dict[str, float]:
     rows = frame(
         scan,
         "with loss as (select epoch_us(end_time) // 1000000 as second, client_address as sender, "
-        "server_address as receiver, client_retransmits as lost from flow where client_retransmits > 0 "
+        "server_address as receiver, client_retransmits as lost from flow_with_losses where client_retransmits > 0 "
         "union all select epoch_us(end_time) // 1000000, server_address, client_address, server_retransmits "
-        "from flow where server_retransmits > 0), "
+        "from flow_with_losses where server_retransmits > 0), "
         "by_second as (select receiver, second, count(distinct sender) as sources from loss group by 1, 2) "
         "select receiver, max(sources) as sources, (select sum(lost)::DOUBLE from loss "
         "where loss.receiver = by_second.receiver) as lost from by_second group by 1 "

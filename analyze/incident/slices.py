@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from analyze.compare.explain import DIMENSIONS, ranked_slices
+from analyze.compare.explain import DIMENSIONS, distinct, ranked_slices
 from analyze.compare.measure import COUNTS, HISTOGRAMS, Window
 from analyze.frames import frame
 from analyze.incident.series import MORE
@@ -30,9 +31,15 @@ SYMPTOMS = {
 VOLUMES = {"flow_rate": COUNTS["flows"], "byte_rate": COUNTS["bytes"], "bytes_per_flow": COUNTS["flows"]}
 
 
-def leading(movements: list[Movement]) -> Movement | None:
-    """The symptom to explain: the strongest bad movement of flows, else of a gauge or event, else of a volume."""
+def leading(movements: list[Movement], shows: Sequence[str] = ()) -> Movement | None:
+    """The symptom to explain: the first of the metrics `shows` that moved for the worse, else the strongest bad
+    movement of flows, else of a gauge or event, else of a volume.
+    """
     bad = [movement for movement in movements if movement.bad]
+    for name in shows:
+        own = [movement for movement in bad if movement.series.name == name]
+        if own:
+            return max(own, key=lambda movement: movement.score)
     telling = [movement for movement in bad if explainable(movement) and movement.series.name not in VOLUMES]
     other = [movement for movement in bad if movement.series.name not in VOLUMES]
     return max(telling or other or bad, key=lambda movement: movement.score, default=None)
@@ -86,6 +93,7 @@ def _volumes(incident: Scan, baseline: Scan, window: Window, before: Window, sql
         .with_columns(own=pl.col("share_of_change") - pl.col("usual_share"))
         .filter(pl.col("own") >= 0.2)
         .sort(["own", "dimension", "value"], descending=[True, False, False])
+        .pipe(distinct, ["rate", "rate_before"])
         .select(
             "dimension",
             "value",

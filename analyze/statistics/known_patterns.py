@@ -8,6 +8,10 @@ from __future__ import annotations
 from analyze.statistics.capacity import churn_ceiling
 from analyze.statistics.patterns import Pattern, Signal, all_of, any_of, at_least, at_most, not_risen, risen
 
+STALLED_ROWS = 5  # an idle connection or two is no stall
+# A full accept queue drops SYNs and the data behind them, of many clients at once: those are no losses of a path.
+NO_OVERFLOW = Signal("no listen queue overflowed", not_risen("listen_overflows", 3, 5), vital=True, weight=0.5)
+
 ACCEPT_QUEUE = Pattern(
     "accept-queue",
     "accept-queue overflow",
@@ -24,6 +28,7 @@ ACCEPT_QUEUE = Pattern(
         Signal("on one server port", at_least("retry_top_server_share", 0.8), vital=True),
     ),
     "raise the listener's backlog and net.core.somaxconn, or find why the server accepts too slowly",
+    ("connect_failure_ratio", "connect_latency"),
 )
 EPHEMERAL_PORTS = Pattern(
     "ephemeral-ports",
@@ -37,6 +42,7 @@ EPHEMERAL_PORTS = Pattern(
         Signal("connects failed here, before a SYN was sent", risen("local_failure_share", 3, 0.01), vital=True),
     ),
     "reuse connections, spread over more destinations or source addresses, or widen net.ipv4.ip_local_port_range",
+    ("connect_failure_ratio",),
 )
 CONNTRACK = Pattern(
     "conntrack",
@@ -55,6 +61,7 @@ CONNTRACK = Pattern(
         Signal("established connections are fine", at_least("established_rate_ratio", 0.5)),
     ),
     "raise net.netfilter.nf_conntrack_max, shorten its timeouts, or exempt the busiest service from tracking",
+    ("connect_failure_ratio",),
 )
 RETRANSMIT_STORM = Pattern(
     "retransmit-storm",
@@ -67,8 +74,10 @@ RETRANSMIT_STORM = Pattern(
         ),
         Signal("flows of every size are hit", at_most("large_only_loss", 0.5), vital=True),
         Signal("not many senders at once into one receiver", at_most("incast_sources", 11), vital=True),
+        NO_OVERFLOW,
     ),
     "look at the path's interfaces and queues for drops and errors",
+    ("retransmit_ratio",),
 )
 RST_SPIKE = Pattern(
     "rst-spike",
@@ -83,17 +92,23 @@ RST_SPIKE = Pattern(
         Signal("on one server", at_least("reset_top_server_share", 0.7)),
     ),
     "see whether the service was restarting, crashed, or a middlebox timed it out",
+    ("reset_share", "connect_failure_ratio"),
 )
 ZERO_WINDOW = Pattern(
     "zero-window",
     "receiver stopped reading (zero window)",
     (
-        Signal("bytes stopped while connections stayed open", risen("stalled_share", 3, 0.2), vital=True),
-        Signal("the receiver announced a zero window", risen("zero_windows", 3, 1)),
+        Signal(
+            "bytes stopped while connections stayed open",
+            all_of(risen("stalled_share", 3, 0.2), at_least("stalled_rows", STALLED_ROWS)),
+            vital=True,
+        ),
+        Signal("the receiver announced a zero window", risen("zero_windows", 3, 1), vital=True),
         Signal("no retransmits", not_risen("retransmit_ratio", 1.5, 0.01), vital=True),
         Signal("the minimum round-trip time is unchanged", at_most("rtt_min_ratio", 1.3)),
     ),
     "the receiving process is blocked: look at its CPU, locks and disk",
+    ("silent_share", "byte_rate"),
 )
 MTU_BLACK_HOLE = Pattern(
     "mtu-black-hole",
@@ -106,6 +121,7 @@ MTU_BLACK_HOLE = Pattern(
         Signal("connects succeed", not_risen("connect_failure_share", 1.5, 0.05)),
     ),
     "let ICMP 'fragmentation needed' through, or clamp the MSS on the tunnel",
+    ("timeout_share", "retransmit_ratio"),
 )
 INCAST = Pattern(
     "incast",
@@ -120,8 +136,10 @@ INCAST = Pattern(
         Signal("the retransmit ratio rose", risen("retransmit_ratio", 3, 0.01), vital=True),
         Signal("most of the retransmits go to that destination", at_least("incast_destination_share", 0.7)),
         Signal("the link's mean utilisation is below half", at_most("link_utilisation", 0.5)),
+        NO_OVERFLOW,
     ),
     "spread the requests in time or limit the answers' size; look at the switch port's buffer",
+    ("retransmit_ratio",),
 )
 DNS = Pattern(
     "dns",
@@ -132,6 +150,7 @@ DNS = Pattern(
         Signal("they fell after the answers", at_least("dns_lead_seconds", 0.0)),
     ),
     "check the resolver and the path to it",
+    ("dns_unanswered",),
 )
 CHURN = Pattern(
     "churn",
@@ -142,6 +161,7 @@ CHURN = Pattern(
         Signal("the connections still succeed", not_risen("connect_failure_share", 1.5, 0.05)),
     ),
     "a client has lost its connection pool or keep-alive: see who opens the connections",
+    ("flow_rate",),
 )
 ELEPHANT = Pattern(
     "elephant",
@@ -152,6 +172,7 @@ ELEPHANT = Pattern(
         Signal("new connections per second did not", at_most("flow_rate_ratio", 1.5)),
     ),
     "find the copy that this is, and shape or move it",
+    ("byte_rate",),
 )
 ASYMMETRIC_PATH = Pattern(
     "asymmetric-path",
@@ -161,6 +182,7 @@ ASYMMETRIC_PATH = Pattern(
         Signal("they did complete: failures did not rise", not_risen("connect_failure_share", 1.5, 0.05), vital=True),
     ),
     "packets return by another way: compare the routes of both directions",
+    ("one_way_share",),
 )
 PATTERNS: tuple[Pattern, ...] = (
     ACCEPT_QUEUE,

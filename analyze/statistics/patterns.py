@@ -30,12 +30,13 @@ class Signal:
 
 @dataclass(frozen=True)
 class Pattern:
-    """A known pattern and what an engineer does next."""
+    """A known pattern and what an engineer does next; `shows` are the metrics that tell it best, the first the best."""
 
     name: str
     title: str
     signals: tuple[Signal, ...]
     advice: str
+    shows: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

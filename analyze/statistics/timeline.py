@@ -31,8 +31,9 @@ class Series:
 
     `values` are in natural units, NaN for an empty bucket. `transform` ("log", "ratio", "") makes its noise even.
     `bad_direction`: +1 more is worse, -1 less is worse, `EITHER`, or 0: never bad by itself. `least` is the
-    smallest change of level that matters: relative for "log", absolute for the others. `events` of `trials` per
-    bucket, where the values are their ratio: few of them prove little, however high the ratio.
+    smallest change of level that matters: relative for "log", absolute for the others; a change below `floor`, in
+    natural units, never does. `events` of `trials` per bucket, where the values are their ratio: few of them prove
+    little, however high the ratio.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Series:
     unit: str = ""
     events: NDArray[np.float64] | None = None
     trials: NDArray[np.float64] | None = None
+    floor: float = 0.0
 
     @property
     def even(self) -> NDArray[np.float64]:
@@ -81,6 +83,8 @@ class Series:
 
     def moved(self, usual: float, level: float) -> bool:
         """Whether a level (natural units) differs from the usual one by what matters."""
+        if abs(level - usual) < self.floor:
+            return False
         if self.transform == "log":
             if usual <= 0 or level <= 0:
                 return max(usual, level) > 0

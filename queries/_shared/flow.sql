@@ -7,6 +7,9 @@
 -- the window of a flow that went on. `weight` is how many flows a row stands for; `recorded(bytes, sampling_interval)`
 -- is what the row itself counted, for lists of flows.
 --
+-- Of local traffic each end knows its own retransmits: those of the second sighting are in `flow_with_losses`, which is
+-- `flow` and beside it rows that count nothing but them. Use it where losses matter and rows are not counted.
+--
 -- @table flows
 create temp view flow_overlapping as
 select
@@ -29,3 +32,18 @@ from flows
 where duplicate is not true;
 
 create temp view flow as select * from flow_overlapping where in_window(end_time);
+
+create temp view flow_with_losses as
+select * from flow
+union all by name
+select
+  start_time, end_time, flow_id, transport, network_type, host, source, capture, sampling_interval,
+  client_address, client_port, server_address, server_port, server_name,
+  'client' as role, -- as the first sighting has it
+  scaled(client_retransmits, sampling_interval) as client_retransmits,
+  scaled(server_retransmits, sampling_interval) as server_retransmits,
+  coalesce(server_name, server_address) as server,
+  0 as bytes, 0 as packets, 0 as flows, 0 as weight,
+  scaled(coalesce(client_retransmits, 0) + coalesce(server_retransmits, 0), sampling_interval) as retransmits
+from flows
+where duplicate and in_window(end_time) and (client_retransmits > 0 or server_retransmits > 0);

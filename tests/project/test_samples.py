@@ -64,7 +64,34 @@ def test_nothing_else_and_no_loss() -> None:
     assert (foreign, lost) == (0, 0)
 
 
-@pytest.mark.parametrize("folder", [path for path in SAMPLES.iterdir() if path.is_dir() and path.name != "__pycache__"])
+FOLDERS = sorted(path.parent for path in SAMPLES.glob("*/known.json"))
+TOLD = {path.name: json.loads((path / "known.json").read_text()) for path in FOLDERS}
+
+
+@pytest.mark.parametrize("name", [name for name in TOLD if "counts" in TOLD[name] and name != "port-scan"])
+def test_samples_hold_every_answered_request_to_the_byte(name: str) -> None:
+    counts = [one for label, one in TOLD[name]["counts"].items() if label != "top"]
+    # What of a request that was given up half way went out is known to nobody.
+    if any("TimeoutError" in count for count in counts):
+        assert name == "accept-queue"
+        return
+    flows = f"read_parquet('{SAMPLES / name}/flows/**/*.parquet')"
+    assert one(
+        f"""select sum(client_bytes), sum(server_bytes) from {flows}
+        where not duplicate and process_name like 'python%' and server_port not in (6379, 5201)"""
+    ) == tuple(sum(count[side] for count in counts) for side in ("client_bytes", "server_bytes"))
+
+
+def test_the_scan_is_told_to_the_contact() -> None:
+    known = TOLD["port-scan"]
+    assert one(
+        f"""select count(*), count(*) filter (tcp_close = 'connect_failed')
+        from read_parquet('{SAMPLES}/port-scan/flows/**/*.parquet')
+        where client_address = '{known["scanner"]}' and not duplicate"""
+    ) == (known["scan"]["contacts"], known["scan"]["refused"])
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=[path.name for path in FOLDERS])
 def test_every_sample_is_small_and_explains_itself(folder: Path) -> None:
     assert (folder / "README.md").read_text().startswith(f"# {folder.name}\n")
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 1_000_000

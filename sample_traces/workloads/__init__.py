@@ -1,0 +1,1 @@
+"""The workloads of the sample traces: one module each, see `sample_traces.sample`."""
