@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
 import socket
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from netrec.errors import CannotRecordError
 from recorder.source import CaptureContext, find
 from recorder.sources.proxy_logs.follow import FollowedFile, Syslog
+from tests.support.namespaces import wait_until
 
 LINE = "10.0.1.2:{port} [23/Nov/2026:01:02:03.655] f b/s 1/5/7 2120 -- 1/1/1/1/0 0/0\n"
 
@@ -112,6 +114,86 @@ def test_a_restart_after_a_rotation_finishes_the_old_file_first(following: Follo
     assert following.read() == [b"c", b"new"]
 
 
+def test_rotations_while_nobody_followed_are_caught_up_in_order(following: Following) -> None:
+    following.write("a" * 300 + "\nb\n")
+    following.start().read()
+    following.stop()
+    following.write("c\n")
+    older, old = (following.path.with_name(f"proxy.log.{number}") for number in (2, 1))
+    following.path.rename(older)
+    following.write("later\n")
+    following.path.rename(old)
+    for number, path in enumerate((older, old)):
+        os.utime(path, (1000 + number, 1000 + number))
+    (following.path.parent / "proxy.log_errors").write_text("another log\n")
+    following.write("new\n")
+    following.start()
+    assert following.read() == [b"c", b"later", b"new"]
+
+
+def test_a_file_that_is_copied_and_cut_short_loses_nothing_that_the_copy_has(following: Following) -> None:
+    following.write("a" * 300 + "\nb\n")
+    following.start().read()
+    following.write("c\n")
+    shutil.copy(following.path, following.path.with_name("proxy.log.1"))
+    following.path.write_text("new\n")
+    assert following.read() == [b"c", b"new"]
+
+
+def test_no_two_lines_have_the_same_position(following: Following) -> None:
+    following.start()
+    positions: list[int] = []
+    for name in ("first", "second", "third"):
+        following.write(f"{name}\n{name} again\n")
+        for _ in range(3):
+            positions += [position for position, _ in following.follower.read()]  # type: ignore[union-attr]
+        following.path.rename(following.path.with_name(f"proxy.log.{name}"))
+    assert positions == sorted(set(positions))
+    assert len(positions) == 6
+
+
+def test_a_proxy_that_still_writes_the_old_file_is_waited_for(following: Following) -> None:
+    following.write("a\n")
+    following.start().read()
+    old = following.path.with_name("proxy.log.1")
+    following.path.rename(old)
+    following.path.touch()  # as logrotate's `create` does, before it tells the proxy to reopen
+    assert following.read() == []
+    with old.open("a") as file:
+        file.write("b\n")
+    assert following.read() == [b"b"]
+    following.write("new\n")
+    assert following.read() == [b"new"]
+
+
+def test_what_came_between_the_last_look_and_the_rotation_is_read(following: Following) -> None:
+    following.write("a\n")
+    following.start().read()
+    follower = following.follower
+    assert follower is not None
+
+    class Late:
+        """An open file whose end was reached just before the proxy wrote its last line and moved on."""
+
+        def __init__(self, file: Any) -> None:
+            self._file, self._reads = file, 0
+
+        def read(self, size: int) -> bytes:
+            self._reads += 1
+            if self._reads == 1:
+                following.write("b\n")
+                following.path.rename(following.path.with_name("proxy.log.1"))
+                following.write("new\n")
+                return b""
+            return self._file.read(size)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._file, name)
+
+    follower._file = Late(follower._file)  # type: ignore[assignment]
+    assert following.read() == [b"b", b"new"]
+
+
 def test_another_file_of_that_name_is_read_from_its_start(following: Following) -> None:
     following.write("a\nb\n")
     following.start().read()
@@ -183,10 +265,36 @@ def test_a_recorder_that_starts_again_writes_each_line_once_with_the_same_identi
         batches = [batch for _, batch in [*recording.read(), *recording.stop()]]
         ports += [port for batch in batches for port in batch.column("client_port").to_pylist()]
         ids += [one for batch in batches for one in batch.column("flow_id").to_pylist()]
+        recording.close()  # the pipeline does, once the last rows are written
         with log.open("a") as file:
             file.write(LINE.format(port=100 + more))
     assert ports == [1, 2, 3, 4, 5, 100, 101]
     assert len(set(ids)) == 7
+
+
+def test_a_log_that_began_and_rotated_just_before_the_kill_is_read(tmp_path: Path) -> None:
+    log = tmp_path / "haproxy.log"
+    recording = source(tmp_path, log=str(log))
+    recording.start()
+    list(recording.read())
+    (state,) = (tmp_path / "trace" / ".followed").iterdir()
+    started = state.stat().st_mtime_ns
+    log.write_text(LINE.format(port=1))
+    recording.poll()
+    log.rename(log.with_name("haproxy.log.1"))
+    log.write_text(LINE.format(port=2))
+
+    def later() -> bool:
+        (tmp_path / "now").write_text("")
+        return (tmp_path / "now").stat().st_mtime_ns > max(started, log.stat().st_mtime_ns)
+
+    wait_until(later, "a tick of the file system's clock")
+    list(recording.read())
+    # Killed here, before these rows were written.
+    recording = source(tmp_path, log=str(log))
+    recording.start()
+    ports = [port for _, rows in recording.stop() for port in rows.column("client_port").to_pylist()]
+    assert ports == [1, 2]
 
 
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 formats.py session.py            log format strings -> patterns; a line -> a session -> rows
 haproxy.py envoy.py squid.py     each proxy's tokens, and what they mean
-follow.py                        files across rotation, finished files, syslog datagrams
+follow.py written.py             files across rotation, finished files, syslog datagrams; each line once after a kill
 recorder_source.py               the life cycle; what does not fit goes to `rejected/`
 """
 

@@ -1,19 +1,22 @@
 """Where lines come from: a file followed across rotation and truncation, a finished one, or syslog datagrams.
 
 A followed file is known by its inode and the hash of its beginning, so that a follower that starts again goes on where
-it was: in the same file, or in the rotated one (also compressed) and then in the new one.
+it was: in the same file, or in the rotated one (also compressed), then in those that came after it, then in the new
+one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import glob
 import gzip
 import hashlib
 import json
 import os
+import re
 import socket
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -22,16 +25,31 @@ from netrec.errors import CannotRecordError
 BEGINNING = 256
 CHUNK = 1 << 20
 LONGEST = 1 << 20
+# A line's position: the number of its file, then so many bits of offset in it.
+OFFSET_BITS = 40
+# What follows a log's name in that of a rotated one: a number, a date, both with or without compression.
+_ROTATED = r"[.-](\d[\d.T_-]*|old)(\.gz)?"
 
 
 @dataclass
 class Place:
-    """How far a file has been read: `offset` is that of the first line not yet taken (in the uncompressed text)."""
+    """How far a file has been read: `offset` is that of the first line not yet taken (in the uncompressed text).
+
+    `number` counts the files that were followed, one after the other; `captures` are those that may have written lines
+    from there on.
+    """
 
     inode: int = 0
     beginning: str = ""
     length: int = 0  # of the beginning that was hashed
     offset: int = 0
+    number: int = 0
+    captures: list[str] = field(default_factory=list)
+
+    @property
+    def position(self) -> int:
+        """Where the next line stands in all that was followed, as one number that only grows."""
+        return self.number << OFFSET_BITS | self.offset
 
 
 class Lines(Protocol):
@@ -60,16 +78,18 @@ class FollowedFile:
         self.finished = False
         self._state = state
         self._to_end = to_end or path.suffix == ".gz"
+        self._known = False  # whether there is a place to go on from
+        self._since = 0  # when it was remembered, nanoseconds
         self._place = self._load()
         self._rest = b""
         self._file: IO[bytes] | None = None
-        self._older = self._rotated()
+        self._older = self._rotated()  # files before the one at `path`, still to be read
         if not self._older and not path.exists() and self._to_end:
             raise CannotRecordError(f"{path} does not exist", "name the log file that the proxy writes")
-        self._open_next()
+        self._open_next(going_on=bool(self._older))
 
     def read(self) -> list[tuple[int, bytes]]:
-        """Whole lines that have come, each with its offset; at most about a megabyte of them."""
+        """Whole lines that have come, each with its position; at most about a megabyte of them."""
         if self._file is None:
             self._open_next()
             if self._file is None:
@@ -86,42 +106,58 @@ class FollowedFile:
             self._rest = b""
         found = []
         for line in lines:
-            found.append((self._place.offset, line))
+            found.append((self._place.position, line))
             self._place.offset += len(line) + 1
         return found
 
     def _at_the_end(self) -> list[tuple[int, bytes]]:
         assert self._file is not None
-        if self._older or self._replaced():
-            # The proxy has moved on to a new file: what is left without a newline was its last line.
-            last = [(self._place.offset, self._rest)] if self._rest else []
-            self._file.close()
-            self._file, self._rest = None, b""
-            self._open_next(fresh=True)
-            return last
+        if not self._older and self._replaced():
+            if data := self._file.read(CHUNK):  # written between our reading and the rotation
+                return self._split(data)
+            self._older = self._rotated()
+            if self._older and _inode(self._older[0]) != self._place.inode:
+                # A copy of ours, which was cut short, or compressed: it may have lines that we have not seen.
+                return self._leave(going_on=True)
+            return self._leave(rest=True, skip=1)
+        if self._older:
+            return self._leave(rest=True)
         if self._to_end:
             self.finished = True
-            last = [(self._place.offset, self._rest)] if self._rest else []
+            last = [(self._place.position, self._rest)] if self._rest else []
             self._place.offset += len(self._rest)
             self._rest = b""
             return last
         return []
 
+    def _leave(self, *, rest: bool = False, skip: int = 0, going_on: bool = False) -> list[tuple[int, bytes]]:
+        """Open the next file. What is left of this one without a newline was its last line."""
+        assert self._file is not None
+        last = [(self._place.position, self._rest)] if rest and self._rest else []
+        self._file.close()
+        self._file, self._rest = None, b""
+        del self._older[:skip]
+        self._open_next(fresh=not going_on, going_on=going_on)
+        return last + (self.read() if self._file else [])
+
     def _replaced(self) -> bool:
-        """Whether the path is another file now, or the same one cut short."""
+        """Whether the path is another file now, or the same one that was cut short and written anew.
+
+        Another file that is empty does not count: the proxy still writes the old one until it is told to reopen.
+        """
         if self.path.suffix == ".gz":
             return False
         try:
             now = self.path.stat()
+            if now.st_ino != self._place.inode:
+                return now.st_size > 0
+            return now.st_size < self._place.offset + len(self._rest) or not self._is(self.path)
         except FileNotFoundError:
             return False  # being rotated: the new one is not there yet
-        if now.st_ino != self._place.inode:
-            return True
-        return now.st_size < self._place.offset + len(self._rest)
 
-    def _open_next(self, fresh: bool = False) -> None:
-        path, going_on = self._older or self.path, self._older is not None
-        self._older = None
+    def _open_next(self, *, fresh: bool = False, going_on: bool = False) -> None:
+        """Open the oldest file that is still to be read: from its start when it is a `fresh` one, or another one."""
+        path = self._older.pop(0) if self._older else self.path
         try:
             file = _open(path)
         except FileNotFoundError:
@@ -130,28 +166,42 @@ class FollowedFile:
             raise CannotRecordError(f"{path} cannot be read ({problem.strerror})", "see who may read it") from None
         inode = os.fstat(file.fileno()).st_ino
         place = self._place
-        if fresh or not (going_on or (inode == place.inode and self._same_beginning(path))):
-            place = Place()
+        if fresh or not (going_on or (inode == place.inode and self._is(path))):
+            place = Place(number=place.number + (place.inode > 0), captures=place.captures)
         place.inode = inode
-        self._place, self._file = place, file
+        self._place, self._file, self._known = place, file, True
         self._note_beginning()
         file.seek(place.offset)
 
-    def _rotated(self) -> Path | None:
-        """The file that was being read, when it has another name by now and is not read to its end."""
-        place = self._place
-        if not place.length or self.path.suffix == ".gz":
-            return None
-        with contextlib.suppress(OSError):
-            if self.path.stat().st_ino == place.inode and self._same_beginning(self.path):
-                return None
-        for candidate in sorted(self.path.parent.glob(self.path.name + "*")):
-            with contextlib.suppress(OSError, EOFError):
-                if candidate != self.path and self._same_beginning(candidate):
-                    return candidate
-        return None
+    def _rotated(self) -> list[Path]:
+        """The file that was being read, when it has another name by now, and those that came after it, oldest first.
 
-    def _same_beginning(self, path: Path) -> bool:
+        Which came after is told by when they were last written; compressing keeps that time.
+        """
+        if self.path.suffix == ".gz" or not self._known:
+            return []
+        with contextlib.suppress(OSError):
+            if self.path.stat().st_ino == self._place.inode and self._is(self.path):
+                return []
+        others: list[tuple[int, Path]] = []
+        pattern = re.compile(re.escape(self.path.name) + _ROTATED)
+        for path in self.path.parent.glob(glob.escape(self.path.name) + "?*"):
+            with contextlib.suppress(OSError):
+                others.append((path.stat().st_mtime_ns, path))
+        others.sort()
+        if not self._place.inode:  # there was no file yet: what was rotated since then is new
+            return [path for written, path in others if written >= self._since and pattern.fullmatch(path.name)]
+        for number, (_, path) in enumerate(others):
+            with contextlib.suppress(OSError, EOFError):
+                if self._is(path):
+                    later = [other for _, other in others[number + 1 :] if pattern.fullmatch(other.name)]
+                    return [path, *(other for other in later if not self._is(other))]
+        return []
+
+    def _is(self, path: Path) -> bool:
+        """Whether a file begins as the one at our place; of an empty one only the inode is known."""
+        if not self._place.length:
+            return path.stat().st_ino == self._place.inode
         with _open(path) as file:
             return _hash(file.read(self._place.length)) == self._place.beginning
 
@@ -167,9 +217,11 @@ class FollowedFile:
 
     def _load(self) -> Place:
         try:
-            return Place(**json.loads(self._state.read_text()))
+            place = Place(**json.loads(self._state.read_text()))
+            self._known, self._since = True, self._state.stat().st_mtime_ns
         except (OSError, ValueError, TypeError):
-            return Place()
+            place = Place()
+        return place
 
     def place(self) -> Place:
         """Where the first line stands that has not been taken."""
@@ -195,6 +247,14 @@ def _open(path: Path, zipped: bool | None = None) -> IO[bytes]:
     if path.suffix == ".gz" if zipped is None else zipped:
         return gzip.open(path, "rb")  # type: ignore[return-value]
     return path.open("rb")
+
+
+def _inode(path: Path) -> int:
+    """0 when it has just gone, as when its compressed copy is done."""
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return 0
 
 
 def _hash(data: bytes) -> str:

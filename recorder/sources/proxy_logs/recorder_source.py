@@ -6,12 +6,14 @@ import hashlib
 import os
 import signal
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
 from netrec.text import printable
 from recorder.source import CaptureContext, SourceHealth
 from recorder.sources.proxy_logs import session as sessions
+from recorder.sources.proxy_logs import written
 from recorder.sources.proxy_logs.follow import FollowedFile, Lines, Place, Syslog
 from recorder.sources.proxy_logs.formats import Parse
 from recorder.sources.proxy_logs.session import LoggedSession, Unfit
@@ -35,9 +37,12 @@ class LogSource:
         self._sessions: list[LoggedSession] = []
         self._rejected: IO[str] | None = None
         self._seen = self._unfit = 0
-        self._mark = 0
         self._told_end = False
         self._given: Place | None = None  # up to where rows have been given to the pipeline
+        self._stopped = False
+        # Lines up to here were written by a recording that was killed before it could remember so.
+        self._rows_written = self._rejected_written = -1
+        self._captures: list[str] = []  # which may have written lines from the remembered place on
 
     @property
     def _output(self) -> Path:
@@ -46,15 +51,17 @@ class LogSource:
     def start(self) -> None:
         """Open the log. Raises `CannotRecordError`."""
         settings = self._context.settings
-        where = str(settings.get("log_syslog") or settings["log"])
-        # Rows of one place in one log have the same flow_id, whenever they are read.
-        self._mark = int.from_bytes(hashlib.sha256(f"{self._name} {where}".encode()).digest()[:2], "big") >> 1
         if settings.get("log_syslog"):
-            self._lines = Syslog(where)
-        else:
-            path = Path(where).absolute()
-            state = self._output / STATE_FOLDER / f"{self._name}-{hashlib.sha256(bytes(path)).hexdigest()[:16]}.json"
-            self._lines = FollowedFile(path, state, to_end=bool(settings.get("log_once")))
+            self._lines = Syslog(str(settings["log_syslog"]))
+            return
+        path = Path(settings["log"]).absolute()
+        state = self._output / STATE_FOLDER / f"{self._name}-{hashlib.sha256(bytes(path)).hexdigest()[:16]}.json"
+        self._lines = FollowedFile(path, state, to_end=bool(settings.get("log_once")))
+        place = self._lines.place()
+        self._rows_written = written.rows_up_to(self._output, place.captures, self._name, place.position)
+        self._rejected_written = written.rejected_up_to(self._output / REJECTED_FOLDER, place.captures, self._name)
+        self._captures = [*place.captures, self._context.capture]
+        self._lines.keep(replace(place, captures=self._captures))
 
     def poll(self) -> bool:
         """Read and parse what has come; True when there is more."""
@@ -62,44 +69,57 @@ class LogSource:
         if lines is None or lines.finished or len(self._sessions) >= PENDING_LIMIT:
             return False
         found = lines.read()
-        for offset, line in found:
+        for position, line in found:
             if line.strip():
-                self._take(offset, line)
+                self._take(position, line)
         if lines.finished and not self._told_end:
             self._told_end = True
             os.kill(os.getpid(), signal.SIGTERM)  # as the user would: the pipeline ends in order
         return bool(found)
 
-    def _take(self, offset: int, line: bytes) -> None:
-        self._seen += 1
+    def _take(self, position: int, line: bytes) -> None:
         text = line.decode("utf-8", "backslashreplace").rstrip("\r")
         try:
             session = self._parse(text)
         except Unfit as reason:
-            self._reject(str(reason), text)
+            if position > self._rejected_written:
+                self._seen += 1
+                self._reject(position, str(reason), text)
             return
-        session.flow_id = self._mark << 47 | offset & (1 << 47) - 1
-        self._sessions.append(session)
+        if position > self._rows_written:
+            self._seen += 1
+            session.flow_id = written.flow_id(self._name, position)
+            self._sessions.append(session)
 
-    def _reject(self, reason: str, line: str) -> None:
+    def _reject(self, position: int, reason: str, line: str) -> None:
         self._unfit += 1
         if self._rejected is None:
             folder = self._output / REJECTED_FOLDER
             folder.mkdir(parents=True, exist_ok=True)
-            self._rejected = (folder / f"{self._name}-{self._context.capture}.log").open("a", encoding="utf-8")
+            self._rejected = written.rejected_file(folder, self._name, self._context.capture).open(
+                "a", encoding="utf-8"
+            )
         if self._rejected.tell() < REJECTED_LIMIT:
-            self._rejected.write(f"{reason}\t{printable(line)}\n")
+            self._rejected.write(written.rejected_line(position, reason, printable(line)))
             self._rejected.flush()
 
     def read(self) -> Iterable[tuple[str, Any]]:
         """Rows since the last call. What the last call gave is in the spool by now: its place is remembered."""
         if self._lines is not None:
             if self._given is not None:
-                self._lines.keep(self._given)
+                self._remember(self._given)
             self._given = self._lines.place()
         taken, self._sessions = self._sessions, []
         if taken:
             yield "flows", sessions.batch(taken, self._name, self._context.host)
+
+    def _remember(self, place: Place) -> None:
+        assert self._lines is not None
+        if not place.inode:
+            return  # there was no file: that is remembered since the start, and when that was
+        if place.position > max(self._rows_written, self._rejected_written):
+            self._captures = [self._context.capture]  # earlier ones wrote nothing from there on
+        self._lines.keep(replace(place, captures=self._captures))
 
     def health(self) -> SourceHealth:
         """Lines read; those that did not fit count as lost."""
@@ -112,13 +132,14 @@ class LogSource:
         while self.poll():
             pass
         rows = list(self.read())
-        if self._lines is not None:
-            self._lines.keep(self._given)
-        self.close()
+        self._stopped = True
         return rows
 
     def close(self) -> None:
+        """After `stop`, by when the pipeline has written what it gave: its place is remembered."""
         if self._lines is not None:
+            if self._stopped and self._given is not None:
+                self._remember(self._given)
             self._lines.close()
             self._lines = None
         if self._rejected is not None:
