@@ -183,13 +183,13 @@ def _rare(metric: Metric, baseline: Side, candidate: Side, buckets: int) -> str:
     Both the Clopper-Pearson 95% upper bound of the candidate's ratio and its distance from the baseline's must
     lie below the floor.
     """
-    from scipy.stats import beta
+    from scipy.special import betaincinv
 
     if buckets < MINIMUM_BUCKETS or not (candidate.trials > 0 and baseline.trials > 0):
         return ""
     # Events of one bucket come together: count at most one independent trial in ten.
     events, trials = candidate.events / 10.0, candidate.trials / 10.0
-    upper = float(beta.ppf(0.95, events + 1.0, max(trials - events, 1e-9)))
+    upper = float(betaincinv(events + 1.0, max(trials - events, 1e-9), 0.95))
     if upper < metric.floor:
         return f"too rare to matter: below {upper:.3%} (95% bound), the limit is {metric.floor:.1%}"
     return ""

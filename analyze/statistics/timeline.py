@@ -73,13 +73,13 @@ class Series:
         """
         if self.events is None or self.trials is None or self.bad_direction < 0:
             return True
-        from scipy.stats import binom
+        from scipy.special import bdtrc
 
         rate = (float(self.events[usual].sum()) + 0.5) / max(float(self.trials[usual].sum()), 1.0)
         events, trials = float(self.events[then].sum()), float(self.trials[then].sum())
         if events < LEAST_EVENTS:
             return False
-        return bool(binom.sf(events // 2 - 1, int(trials) // 2 + 1, min(rate, 1.0)) < SURPRISE)
+        return bool(bdtrc(events // 2 - 1, int(trials) // 2 + 1, min(rate, 1.0)) < SURPRISE)
 
     def moved(self, usual: float, level: float) -> bool:
         """Whether a level (natural units) differs from the usual one by what matters."""

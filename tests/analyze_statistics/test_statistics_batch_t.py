@@ -141,6 +141,11 @@ def test_q_values_are_benjamini_hochberg_and_keep_gaps() -> None:
     assert len(q_values([])) == 0
 
 
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=60))
+def test_benjamini_hochberg_is_scipys(p: list[float]) -> None:
+    assert q_values(p).tolist() == false_discovery_control(p).tolist()
+
+
 def test_published_p_values_of_small_rank_tests() -> None:
     # benchstat's: no overlap in 3 against 3 and 4 against 4, and an interleaved pair.
     assert rank_test([1, 2, 3], [4, 5, 6]) == pytest.approx(0.1)
