@@ -110,7 +110,11 @@ class Converter:
         self.results: queue.SimpleQueue[Converted] = queue.SimpleQueue()
         self.problems: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="netrec-convert", daemon=True)
-        self._thread.start()
+
+    def start(self) -> None:
+        """Begin with what was handed over until now: a thread keeps the capabilities that its maker had."""
+        if self._thread.ident is None:
+            self._thread.start()
 
     @property
     def busy(self) -> bool:
@@ -146,6 +150,8 @@ class Converter:
 
     def finish(self) -> None:
         """Wait until everything is converted, and end the thread."""
+        if self._thread.ident is None:
+            return  # nothing was recorded
         self._jobs.put(None)
         self._thread.join()
 

@@ -7,9 +7,25 @@ back to the kernel: a row group is held for milliseconds, and nothing of it shou
 from __future__ import annotations
 
 import ctypes
+import os
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _LARGE = 64 * 1024
+
+
+# The libraries' own pools would start threads when they are imported: memory for nothing, and capabilities that could
+# not be taken from them any more.
+_NO_THREADS = {
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+
+
+def prepare() -> None:
+    """Call before NumPy and Arrow are imported for the first time."""
+    for name, value in _NO_THREADS.items():
+        os.environ.setdefault(name, value)
 
 
 def configure() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -41,7 +41,7 @@ class Plan:
     """What to record: the sources by name, created but not started, and what is to be done with their rows.
 
     `duration` and `rotate_interval` in seconds, `rotate_size` in bytes of a finished file; `effort` is what the sources
-    are to do.
+    are to do. `started` is called when every source has started, before any thread of the recorder is.
     """
 
     trace: Path
@@ -53,6 +53,7 @@ class Plan:
     effort: Effort = field(default_factory=Effort)
     retention: Retention = field(default_factory=Retention)
     minimum_free: MinimumFree = field(default_factory=MinimumFree)
+    started: Callable[[], None] = lambda: None
 
 
 @dataclass
@@ -120,10 +121,13 @@ class Pipeline:
                     with self._blame(name):
                         source.start()
                     self._sources[name] = source
+                plan.started()
+                self._converter.start()
                 self._mark_start()
                 self._loop()
             except Exception as problem:
                 failure = problem
+                self._converter.start()
             self._end(failure)
             if failure:
                 raise self._explained(failure) from failure

@@ -111,6 +111,10 @@ class Source(Protocol):
     A source whose tables are not built in also has `definitions() -> Mapping[str, Any]`: by name, as
     `netrec.trace.definition` describes them; known before start.
 
+    A source that needs capabilities(7) while it records also has `capabilities() -> Collection[str]`: their names
+    (`net_admin`), asked for when all sources have started. Every other one is given up then, also for what is started
+    later; a process that a source has started before gives them up by itself.
+
     A source that is a proxy also has `relays() -> Collection[int]`: the ids of the processes whose sockets carry the
     traffic of its rows on, so that other sources' rows of them count as duplicates. One that learns what addresses are
     called also has `names() -> tuple[NameTable, int] | None` (recorder.dns.names), for the rows of all sources, and the

@@ -111,6 +111,9 @@ def _command() -> click.Command:
 
 
 def _record(config: Path | None, config_dump: bool, dry_run: bool, **given: Any) -> int:
+    from recorder import memory
+
+    memory.prepare()
     sources = discover()
     settings, owner = settings_of(sources.values())
     typed = {name: value for name, value in given.items() if value not in (None, ())}
@@ -179,6 +182,11 @@ def _run(trace: Path, chosen: list[SourceSpecification], values: dict[str, Any])
         return _record_from(sources, trace, _with_definitions(capture, sources.values()), values)
 
 
+def debugging() -> bool:
+    """Whether the user asked for more words (`netrec.cli` takes --debug off the line)."""
+    return "--debug" in sys.argv or bool(os.environ.get("NETREC_DEBUG"))
+
+
 def _with_definitions(capture: CaptureMetadata, sources: Iterable[Source]) -> CaptureMetadata:
     """The capture's metadata with the tables that are not built in."""
     found: dict[str, Any] = {}
@@ -193,7 +201,7 @@ def _record_from(
     from recorder import memory
 
     memory.configure()
-    from recorder import pipeline, progress
+    from recorder import pipeline, privileges, progress
     from recorder.retention import Retention
 
     watcher: progress.Watcher
@@ -203,6 +211,12 @@ def _record_from(
         watcher = progress.Quiet()
     else:
         watcher = progress.LiveLine() if sys.stderr.isatty() else progress.Sentences()
+
+    def started() -> None:
+        kept = privileges.give_up(sources.items(), trace)
+        if debugging():
+            click.echo(f"netrec: {kept}", err=True)
+
     plan = pipeline.Plan(
         trace=trace,
         sources=sources,
@@ -213,6 +227,7 @@ def _record_from(
         effort=Effort(values["sample"] or 1, values["active_timeout"]),
         retention=Retention(values["keep_age"], values["keep_size"]),
         minimum_free=values["min_free"],
+        started=started,
     )
     try:
         status = pipeline.Pipeline(plan, watcher).run()

@@ -72,6 +72,13 @@ class EbpfSource:
         self._last_health = SourceHealth()
         self._build: Build | None = build
 
+    def capabilities(self) -> set[str]:
+        """Maps; the paths of cgroups; with events the counters of other network namespaces."""
+        needed = {"bpf", "dac_read_search"}
+        if self._events:
+            needed |= {"sys_admin", "sys_ptrace"}
+        return needed
+
     def start(self) -> None:
         """Attach first, then look at what was open before: nothing falls in between. Raises `CannotRecordError`."""
         # The compiler's process is at work meanwhile: this is the time for the expensive imports.

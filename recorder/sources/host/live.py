@@ -52,6 +52,10 @@ class HostSource:
         self._due = 0.0
         self._pending: list[pa.RecordBatch] = []
 
+    def capabilities(self) -> set[str]:
+        """Sockets and tables of others; entering the other namespaces that were asked for."""
+        return {"net_admin", "sys_admin", "sys_ptrace"} if self._names else {"net_admin"}
+
     def start(self) -> None:
         """Raises `CannotRecordError` when a namespace does not exist or cannot be entered."""
         ready = readiness({"host_netns": self._names})

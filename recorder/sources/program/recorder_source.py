@@ -74,6 +74,11 @@ class Running:
             self._chunks.append(chunk)
         return len(chunk) * chunk.itemsize * 4 > self.ring_size
 
+    @property
+    def each_namespace(self) -> bool:
+        """Whether it has an iterator that shows one network namespace at a time."""
+        return any(one.each_namespace for one, _ in self._iterators)
+
     def iterate(self) -> None:
         """Run the iterators once; what they wrote becomes rows as what comes out of the ring does."""
         for one, link in self._iterators:
@@ -146,6 +151,11 @@ class ProgramSource:
     def definitions(self) -> dict[str, Any]:
         """The tables of the programs, as `netrec.trace.definition` describes them."""
         return {one.table: one.definition for one in self._running}
+
+    def capabilities(self) -> set[str]:
+        """Maps; iterators that have to be read in every network namespace."""
+        namespaces = any(one.each_namespace for one in self._running)
+        return {"bpf", "sys_admin", "sys_ptrace"} if namespaces else {"bpf"}
 
     def start(self) -> None:
         """Load every program, and attach them only when all could be loaded. Raises `CannotRecordError`."""

@@ -48,6 +48,10 @@ class LogSource:
     def _output(self) -> Path:
         return Path(self._context.settings.get("output") or "trace")
 
+    def capabilities(self) -> set[str]:
+        """The log's next file, which the proxy's user alone may read."""
+        return {"dac_read_search"}
+
     def start(self) -> None:
         """Open the log. Raises `CannotRecordError`."""
         settings = self._context.settings

@@ -30,8 +30,10 @@ import sys
 import time
 from dataclasses import dataclass
 
+from recorder.capabilities import keep_only
 from recorder.sources.tproxy.nftables import Nftables, NftablesError
 from recorder.sources.tproxy.plan import TABLE, Plan, from_json, run_ip
+from recorder.sources.tproxy.processes import KEPT
 
 TICK = 0.05
 SILENT_TICKS = 15
@@ -114,7 +116,10 @@ class Guard:
         self._settle()
 
     def _orders(self) -> None:
-        got, descriptors, _, _ = socket.recv_fds(self._control, 4096, 1)
+        try:
+            got, descriptors, _, _ = socket.recv_fds(self._control, 4096, 1)
+        except ConnectionResetError:  # it was killed before it had read all that was said to it
+            got, descriptors = b"", []
         if not got:
             self._fail("the recorder has ended")
             return
@@ -210,6 +215,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the recorder says when, or its end does
     given = json.load(sys.stdin)
+    keep_only(KEPT)
     guard = Guard(from_json(given["plan"]), socket.socket(fileno=given["control"]))
     guard.run()
 

@@ -9,6 +9,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+# What the proxy's processes need while they run: rules, routes and transparent sockets; sockets of clients' low ports;
+# more pipes than one user may have, to move bytes through.
+KEPT = ("net_admin", "net_raw", "net_bind_service", "sys_resource")
+
 
 def spawn(module: str, given: dict[str, Any], descriptors: Sequence[int]) -> subprocess.Popen[bytes]:
     """One of our own modules as a process, in a session of its own, so that Ctrl-C is the recorder's alone."""

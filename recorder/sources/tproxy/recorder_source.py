@@ -13,6 +13,7 @@ from recorder.sources.tproxy import checks
 from recorder.sources.tproxy.crew import Crew
 from recorder.sources.tproxy.guard_client import GuardClient
 from recorder.sources.tproxy.plan import Plan, run_ip
+from recorder.sources.tproxy.processes import KEPT
 from recorder.sources.tproxy.rows import WorkerStream
 
 # Packets taken by the rules, of which none has become a session when the guard counts the second time (a second later):
@@ -43,6 +44,10 @@ class TproxySource:
         """Of the guard and the workers."""
         guard = [self._guard.process.pid] if self._guard else []
         return guard + (self._crew.pids if self._crew else [])
+
+    def capabilities(self) -> set[str]:
+        """Those of the guard and the workers, which are started again when they die."""
+        return set(KEPT)
 
     def start(self) -> None:
         """All or nothing: guard with table and routes, listeners and workers, and only then the first session.

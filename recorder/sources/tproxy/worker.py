@@ -18,8 +18,10 @@ import sys
 from dataclasses import dataclass
 from time import monotonic, monotonic_ns
 
+from recorder.capabilities import keep_only
 from recorder.sources.tproxy import dial
 from recorder.sources.tproxy.journal import Journal
+from recorder.sources.tproxy.processes import KEPT
 from recorder.sources.tproxy.relay import Options, Relay
 from recorder.sources.tproxy.session import Session
 
@@ -171,6 +173,7 @@ def main() -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     socket.setdefaulttimeout(None)
+    keep_only(KEPT)
     Worker(Assignment(**given)).run()
 
 
