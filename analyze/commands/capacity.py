@@ -92,19 +92,24 @@ def command(
             for resource in resources
         ]
     )  # fmt: skip
-    sections = _sections(scan, flows, outlooks, notes, queries)
+    sections = _sections(scan, flows, outlooks, notes, queries, speed)
     for skipped in scan.skipped:
         session.say(str(skipped))
     return answer.write(document.build(outlooks, asked, extent, sections, notes, queries), session, scan)
 
 
 def _sections(
-    scan: Scan, flows: Traffic | None, outlooks: list[Outlook], notes: list[str], bins: list[str]
+    scan: Scan,
+    flows: Traffic | None,
+    outlooks: list[Outlook],
+    notes: list[str],
+    bins: list[str],
+    speed: float | None,
 ) -> list[Section]:
     import polars as pl
 
     from analyze.answer import Drawing, Section
-    from analyze.capacity import document, gauges, traffic
+    from analyze.capacity import document, gauges, queueing, traffic
     from analyze.frames import recorded
     from analyze.header import Chart
 
@@ -129,6 +134,16 @@ def _sections(
                 asked=bins,
             ),
         ]  # fmt: skip
+        with recorded() as loads:
+            knees = queueing.knees(scan, flows.extent, speed)
+        sections.append(
+            Section(
+                "knees", "Where queueing begins", knees, queueing.COLUMNS,
+                "no delay bends upwards with the load, as far as this trace shows", asked=loads,
+            )
+        )  # fmt: skip
+        if said := queueing.sentence(knees):
+            notes.append(said)
         notes.append("bursts shorter than a second show in no interval counter: look at the drops beside them")
     fullest = next((one for one in outlooks if one.resource.kind == "gauge"), None)
     if fullest:

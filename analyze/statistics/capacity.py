@@ -17,6 +17,7 @@ TIME_WAIT_SECONDS = 60.0
 BILLING_INTERVAL_SECONDS = 300.0
 BURST_BINS_SECONDS = (1, 10, 60, 300, 3600)
 LITTLE_TOLERANCE = 0.20
+BENDS_APART = 10  # the bend is searched for: about so many of the places tried are different questions
 
 
 def billing_95th(first: ArrayLike, second: ArrayLike | None = None) -> float:
@@ -97,13 +98,15 @@ class Knee:
     p_value: float
 
 
-def knee(utilisation: ArrayLike, queueing: ArrayLike, least_points: int = 30) -> Knee | None:
-    """Segmented regression of queueing delay (sRTT - minRTT) on utilisation: one bend, found by search.
+def knee(utilisation: ArrayLike, queueing: ArrayLike, least_points: int = 30, level: float = 0.01) -> Knee | None:
+    """Segmented regression of queueing delay (sRTT - minRTT) on utilisation, in order of time: one bend, by search.
 
-    None when there are too few points, no spread, or no significant bend upwards (F test at 1%).
-    Source: Muggeo (2003); the bend's own parameter counts in the F test.
+    None when there are too few points, no spread, or no bend upwards that is significant at `level` both by the F test
+    against a line and by the t test of the bend with errors that may linger and grow with utilisation, as queues' do.
+    Sources: Muggeo (2003), the bend's own parameter counts in the F test; Newey and West (1987) for the covariance.
     """
     from scipy.stats import f as f_law
+    from scipy.stats import norm
 
     x, y = np.asarray(utilisation, dtype=float), np.asarray(queueing, dtype=float)
     known = np.isfinite(x) & np.isfinite(y)
@@ -123,10 +126,26 @@ def knee(utilisation: ArrayLike, queueing: ArrayLike, least_points: int = 30) ->
     if squares <= 0 or coefficients[2] <= 0:
         return None
     statistic = ((squares_line - squares) / 2) / (squares / (n - 4))
-    p_value = float(f_law.sf(statistic, 2, n - 4))
-    if p_value > 0.01:
+    bent = np.column_stack([line, np.maximum(x - bend, 0.0)])
+    error = _lingering_error(bent, y - bent @ coefficients)
+    robust = min(1.0, BENDS_APART * float(norm.sf(coefficients[2] / error))) if error > 0 else 0.0
+    p_value = max(float(f_law.sf(statistic, 2, n - 4)), robust)
+    if p_value > level:
         return None
     return Knee(bend, float(coefficients[1]), float(coefficients[1] + coefficients[2]), p_value)
+
+
+def _lingering_error(design: NDArray[np.float64], residuals: NDArray[np.float64]) -> float:
+    """Newey-West standard error of the last coefficient."""
+    n, width = design.shape
+    scores = design * residuals[:, None]
+    lags = math.ceil(math.sqrt(n))
+    meat = scores.T @ scores
+    for lag in range(1, lags + 1):
+        cross = scores[lag:].T @ scores[:-lag]
+        meat += (1 - lag / (lags + 1)) * (cross + cross.T)
+    bread = np.linalg.pinv(design.T @ design)
+    return math.sqrt(max(float((bread @ meat @ bread)[-1, -1]) * n / (n - width), 0.0))
 
 
 def _squares(design: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:

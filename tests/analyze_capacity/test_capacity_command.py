@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from netrec.cli import main
-from tests.support.analysis_traces import write_trace
+from tests.support.analysis_traces import Change, write_trace
 from tests.support.gauge_traces import write_gauges
 
 
@@ -128,3 +128,41 @@ def test_the_fan_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert code == 1
     assert "conntrack on gw-3: daily peak against its limit" in out
     assert "● daily peak   ○ forecast, 80% interval" in out and "░" in out and "╌" in out
+
+
+def loaded(bend: float) -> Change:
+    """A load that swings over the trace, and a delay of 5 ms at most that grows from `bend` of the highest load on."""
+
+    def change(rows: dict[str, np.ndarray], generator: np.random.Generator) -> None:
+        phase = rows["flow_id"] / 24_000 * 5  # flows are numbered in order of time
+        load = 0.55 + 0.45 * np.sin(2 * np.pi * phase)
+        rows["client_bytes"] = np.round(load * 10_000)
+        rows["server_bytes"] = np.round(load * 90_000)
+        rows["rtt_min_us"] = np.full(len(load), 400.0)
+        queue = 300 + 5000 / max(1 - bend, 0.1) * np.maximum(load - bend, 0)
+        rows["rtt_us"] = np.round(400 + queue * generator.gamma(4, 0.25, len(load)))
+
+    return change
+
+
+def test_the_load_at_which_queueing_begins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_trace(tmp_path / "bent", change=loaded(0.6))
+    _, out, _ = run(capsys, str(tmp_path / "bent"), "--format", "json", "--link-speed", "100Mbit/s")
+    document = json.loads(out)
+    sent = next(row for row in document["knees"] if row["what"] == "bytes sent")
+    assert sent["load"] / sent["highest"] == pytest.approx(0.55, abs=0.15)
+    assert sent["share"] == pytest.approx(sent["load"] / 12.5e6)
+    assert sent["delay_at_bend"] < 1000 < sent["delay_at_highest"]
+    assert any(note.startswith("queueing begins at ") for note in document["notes"])
+    # Nothing queues in a link of which a thousandth is used, whatever the flows wait for.
+    _, out, _ = run(capsys, str(tmp_path / "bent"), "--format", "json", "--link-speed", "10G")
+    assert not any(row["what"].startswith("bytes") for row in json.loads(out)["knees"])
+
+
+def test_a_delay_that_does_not_bend_is_no_knee(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_trace(tmp_path / "flat", change=loaded(1.0))
+    _, out, _ = run(capsys, str(tmp_path / "flat"), "--format", "json")
+    document = json.loads(out)
+    assert document["knees"] == [] and not any("queueing begins" in note for note in document["notes"])
+    _, text, _ = run(capsys, str(tmp_path / "flat"))
+    assert "no delay bends upwards" in text
