@@ -249,6 +249,16 @@ def test_a_shipped_program_that_was_broken_is_refused(name: str, tmp_path: Path)
     assert " | " in said  # the line itself
 
 
+def test_the_program_of_the_documentation(network: Network, tmp_path: Path) -> None:
+    """It records what it says: the packets that leave this host, by their length."""
+    page = (ROOT / "docs" / "programs.md").read_text()
+    path = written(tmp_path, page.partition("```c\n")[2].partition("```")[0])
+    space = network.namespace("n")
+    with ProgramRun(path) as run, space.entered(), traffic.Server() as service:
+        traffic.exchange(service.address, service.port, [(5000, 7)])
+    assert sum(row["length"] for row in run.rows) >= 5007
+
+
 def test_a_hook_that_this_kernel_does_not_have(tmp_path: Path) -> None:
     for hook in ('SEC("tp/sched/no_such_thing")', 'SEC("raw_tp/no_such_thing")'):
         path = written(tmp_path, row_of("    u32 pid;", f"{hook}\nint f(void *ctx)", "    emit(&row);"))

@@ -69,6 +69,8 @@ def test_what_is_in_the_package(package: Path, tree: Path) -> None:
     site = tree / f"opt/netrec/lib/python3.{sys.version_info[1]}/site-packages"
     assert list((site / "queries").rglob("*.sql"))
     assert list((site / "recorder").rglob("*.c"))
+    assert list((site / "recorder" / "programs").glob("*.bpf.c"))
+    assert (site / "recorder" / "sources" / "program" / "netrec.h").is_file()
     # No path of the machine that built it.
     for path in (tree / "opt/netrec").glob("bin/*"):
         if path.is_file() and not path.is_symlink():
