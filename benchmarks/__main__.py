@@ -75,6 +75,25 @@ def page(reports: dict[str, tuple[ModuleType, Report]]) -> str:
     return "\n".join(parts)
 
 
+def place(text: str, reports: dict[str, tuple[ModuleType, Report]]) -> str | None:
+    """A page of text with these figures between its markers `<!-- NAME -->` and `<!-- end of NAME -->`.
+
+    None: it has no markers for any of them.
+    """
+    found = False
+    for name, (_, report) in reports.items():
+        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+        before, opened, rest = text.partition(begin)
+        _, closed, after = rest.partition(end)
+        if not (opened and closed):
+            continue
+        found = True
+        if len(report.columns) > 1:  # one that did not run changes nothing
+            date = time.strftime("%Y-%m-%d", time.gmtime())
+            text = f"{before}{begin}\n{as_markdown(report)}- {machine()}; {date}\n\n{end}{after}"
+    return text if found else None
+
+
 def run_one(name: str, run: Callable[[Options], Report], options: Options) -> Report:
     """A benchmark that cannot run here still yields a report, which says why."""
     start = time.monotonic()
@@ -93,7 +112,12 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="which (default: all)")
     parser.add_argument("--list", action="store_true", help="name the benchmarks and end")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="also write the results as a page")
+    parser.add_argument(
+        "--write",
+        type=Path,
+        metavar="FILE",
+        help="also write the results as a page, or into one that has markers for them",
+    )
     parser.add_argument("--quick", action="store_true", help="tiny workloads, to see that everything works")
     parser.add_argument("--large", action="store_true", help="also the workloads that need gigabytes of disk")
     arguments = parser.parse_args()
@@ -114,7 +138,8 @@ def main() -> int:
     if arguments.json:
         print(json.dumps({name: report.as_dict() for name, (_, report) in reports.items()}, indent=1))
     if arguments.write:
-        arguments.write.write_text(page(reports))
+        text = arguments.write.read_text() if arguments.write.exists() else ""
+        arguments.write.write_text(place(text, reports) or page(reports))
     failed = [name for name, (_, report) in reports.items() if any(note.startswith("failed:") for note in report.notes)]
     return 1 if failed else 0
 
