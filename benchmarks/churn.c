@@ -1,6 +1,6 @@
-/* Short TCP connections over loopback, as fast as they go: connect, request, reply, close.
+/* Short TCP connections over loopback, as fast as they go or at a rate: connect, request, reply, close.
  *
- *   churn PAIRS CONNECTIONS REQUEST_BYTES REPLY_BYTES
+ *   churn PAIRS CONNECTIONS REQUEST_BYTES REPLY_BYTES [CONNECTIONS_PER_SECOND]
  *
  * PAIRS client threads, each with a server thread and a listening port of its own, make CONNECTIONS connections
  * together. One line of JSON says what was done. Clients take their source addresses from 127.1.0.0/16 in turn, so
@@ -31,6 +31,7 @@ struct pair {
 };
 
 static size_t request_bytes, reply_bytes;
+static double interval; /* seconds between the connections of a pair; 0: none */
 
 static void fail(const char *what)
 {
@@ -83,8 +84,18 @@ static void *connect_all(void *argument)
 	struct pair *pair = argument;
 	char buffer[MAX_BYTES] = {0};
 	int on = 1;
+	struct timespec begun, due;
 
+	clock_gettime(CLOCK_MONOTONIC, &begun);
 	for (long i = 0; i < pair->connections; i++) {
+		if (interval > 0) {
+			double after = begun.tv_nsec / 1e9 + i * interval;
+
+			due.tv_sec = begun.tv_sec + (time_t)after;
+			due.tv_nsec = (after - (time_t)after) * 1e9;
+			while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, NULL) == EINTR)
+				;
+		}
 		struct sockaddr_in source = {.sin_family = AF_INET};
 		int fd = socket(AF_INET, SOCK_STREAM, 0);
 
@@ -110,8 +121,9 @@ int main(int count, char **arguments)
 	struct timespec start, end;
 	struct rusage usage;
 
-	if (count != 5) {
-		fprintf(stderr, "usage: %s PAIRS CONNECTIONS REQUEST_BYTES REPLY_BYTES\n", arguments[0]);
+	if (count != 5 && count != 6) {
+		fprintf(stderr, "usage: %s PAIRS CONNECTIONS REQUEST_BYTES REPLY_BYTES [CONNECTIONS_PER_SECOND]\n",
+			arguments[0]);
 		return 2;
 	}
 	int number = atoi(arguments[1]);
@@ -122,6 +134,8 @@ int main(int count, char **arguments)
 		fprintf(stderr, "%s: 1 to %d pairs, and at least one connection each\n", arguments[0], MAX_PAIRS);
 		return 2;
 	}
+	if (count == 6 && atof(arguments[5]) > 0)
+		interval = number / atof(arguments[5]);
 	for (int i = 0; i < number; i++) {
 		struct pair *pair = &pairs[i];
 		socklen_t length = sizeof pair->address;

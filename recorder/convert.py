@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,11 +33,12 @@ class Converted:
     existed: bool = False
 
 
-def convert(trace: Path, closed: ClosedSpool) -> Converted:
+def convert(trace: Path, closed: ClosedSpool, pause: Callable[[], None] = lambda: None) -> Converted:
     """Turn one spool into its Parquet file and remove it.
 
     A file that is already there for the same table, capture and sequence is kept when it is whole: the
-    recorder died between giving it its name and removing the spool. Raises `OSError` when there is no room (the
+    recorder died between giving it its name and removing the spool. `pause` is called after every batch. Raises
+    `OSError` when there is no room (the
     spool stays) and `TraceError` when the spool is not one.
     """
     size = closed.file.path.stat().st_size
@@ -60,6 +62,7 @@ def convert(trace: Path, closed: ClosedSpool) -> Converted:
     try:
         for batch in contents.batches():
             writer.write(batch)
+            pause()
         if not writer.rows:
             writer.discard()
             finished = None
@@ -94,14 +97,18 @@ def _whole(path: Path) -> Finished | None:
 
 
 class Converter:
-    """Converts closed spools one after the other in a thread of low priority.
+    """Converts closed spools one after the other in a thread of low priority, which takes at most half of the share
+    `cpu` of a core (None: as much as it needs) until `hurry`.
 
     Spools that could not be converted (no room) wait until `retry`. Results come out of `results`, problems
     out of `problems`; both are for the recording thread.
     """
 
-    def __init__(self, trace: Path) -> None:
+    def __init__(self, trace: Path, cpu: float | None = None) -> None:
         self._trace = trace
+        self._share = cpu / 2 if cpu else None
+        self._hurried = threading.Event()
+        self._cpu_seconds = 0.0
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._waiting = 0
         self._waiting_bytes = 0
@@ -141,6 +148,16 @@ class Converter:
         self._count(1, 0)
         self._jobs.put(lambda: self._call(job))
 
+    def hurry(self) -> None:
+        """The recording is over: convert what is left as fast as it goes."""
+        self._hurried.set()
+
+    def _pause(self) -> None:
+        if self._share is not None and not self._hurried.is_set():
+            used = time.thread_time() - self._cpu_seconds
+            self._hurried.wait(used / self._share - used)
+            self._cpu_seconds = time.thread_time()
+
     def retry(self) -> None:
         """Try the failed ones again."""
         with self._lock:
@@ -162,7 +179,8 @@ class Converter:
 
     def _convert(self, closed: ClosedSpool) -> None:
         try:
-            self.results.put(convert(self._trace, closed))
+            self._cpu_seconds = time.thread_time()
+            self.results.put(convert(self._trace, closed, self._pause))
         except FileNotFoundError as problem:
             self.problems.put(f"{closed.file.path} was removed by someone else while it was being recorded ({problem})")
         except (OSError, NetrecError, pa.ArrowException) as problem:

@@ -22,6 +22,7 @@ import pyarrow as pa
 from netrec.errors import CannotRecordError, NetrecError
 from netrec.trace import metadata
 from recorder import health, naming, relayed, repair, sampling
+from recorder.budget import Budget, Keeper, Spent, describe
 from recorder.convert import Converter
 from recorder.disk import DiskGuard
 from recorder.retention import MinimumFree, Retention
@@ -29,8 +30,6 @@ from recorder.rotate import OpenSpools, next_rotation
 from recorder.source import Effort, Source
 from recorder.spool import SpoolFolder
 
-POLL_SECONDS = 0.1
-FLUSH_SECONDS = 1.0
 HEALTH_SECONDS = 10.0
 # A wall clock that moves this much against the monotonic one was set.
 CLOCK_STEP_SECONDS = 1.0
@@ -41,7 +40,8 @@ class Plan:
     """What to record: the sources by name, created but not started, and what is to be done with their rows.
 
     `duration` and `rotate_interval` in seconds, `rotate_size` in bytes of a finished file; `effort` is what the sources
-    are to do. `started` is called when every source has started, before any thread of the recorder is.
+    are to do, less of it when that takes more than the `budget`. `started` is called when every source has
+    started, before any thread of the recorder is.
     """
 
     trace: Path
@@ -51,6 +51,7 @@ class Plan:
     rotate_interval: float = 300.0
     rotate_size: int = 256_000_000
     effort: Effort = field(default_factory=Effort)
+    budget: Budget = field(default_factory=Budget)
     retention: Retention = field(default_factory=Retention)
     minimum_free: MinimumFree = field(default_factory=MinimumFree)
     started: Callable[[], None] = lambda: None
@@ -69,6 +70,8 @@ class Status:
     spool_bytes: int = 0
     lost: int = 0
     paused: str = ""
+    sampling: int = 1
+    degraded: str = ""
 
 
 class Watcher:
@@ -87,6 +90,8 @@ class Pipeline:
         self._watcher = watcher
         self._sources: dict[str, Source] = {}
         self._effort = plan.effort
+        self._keeper = Keeper(plan.budget, plan.effort) if plan.budget else None
+        self._programs_cpu_us = 0
         self._status = Status(duration=plan.duration)
         self._stop_asked = False
         self._rotate_asked = False
@@ -105,7 +110,7 @@ class Pipeline:
             folder = SpoolFolder.create(plan.trace, plan.capture.host, plan.capture.capture)
             stack.callback(folder.close)
             folder.reserve()
-            self._converter = Converter(plan.trace)
+            self._converter = Converter(plan.trace, plan.budget.cpu)
             stack.callback(self._converter.finish)
             self._converter.call(self._repair_others)
             now = time.time()
@@ -137,6 +142,7 @@ class Pipeline:
     def _adjust(self, effort: Effort) -> None:
         """Tell every source how much is to be done from now on."""
         self._effort = self._health.effort = effort
+        self._status.sampling, self._status.degraded = effort.sampling, describe(effort, self._plan.effort)
         for name, source in self._plan.sources.items():
             if hasattr(source, "adjust"):
                 with self._blame(name):
@@ -157,7 +163,7 @@ class Pipeline:
     def _loop(self) -> None:
         begun = time.monotonic()
         wall_offset = time.time() - begun
-        next_flush = begun + FLUSH_SECONDS
+        next_flush = begun + self._effort.read_seconds
         next_health = begun + HEALTH_SECONDS
         boundary = next_rotation(time.time(), self._plan.rotate_interval)
         self._watcher.status(self._status)  # every source runs: whoever waits for that may go on
@@ -184,11 +190,26 @@ class Pipeline:
                 if wall >= boundary:
                     boundary = next_rotation(wall, self._plan.rotate_interval)
                 self._watcher.status(self._status)
-                next_flush = max(next_flush + FLUSH_SECONDS, now)
+                if self._keeper:
+                    self._keep_within_budget(self._keeper)
+                next_flush = max(next_flush + self._effort.read_seconds, now)
             if over:
                 return
             if not again:
-                time.sleep(max(0.0, min(POLL_SECONDS, next_flush - time.monotonic())))
+                time.sleep(max(0.0, min(self._effort.poll_seconds, next_flush - time.monotonic())))
+
+    def _keep_within_budget(self, keeper: Keeper) -> None:
+        usage = health.Usage.now()
+        cpu = (usage.cpu_us + self._programs_cpu_us) / 1e6
+        decision = keeper.judge(Spent(time.monotonic(), cpu, usage.memory_bytes, health.written_bytes()))
+        if decision is None:
+            return
+        now_us = int(time.time() * 1e6)
+        # Until now the old effort was in force: its interval ends here.
+        self._health.interval(now_us)
+        self._health.note(decision.kind, decision.reason, now_us)
+        self._watcher.say(f"{decision.kind}: {decision.reason}")
+        self._adjust(decision.effort)
 
     def _flush(self) -> None:
         """Read every source and append what came to the spools."""
@@ -198,6 +219,7 @@ class Pipeline:
                 for table, batch in source.read():
                     found.setdefault(table, []).append((name, self._sampled(name, table, batch)))
                 said = source.health()
+            self._programs_cpu_us += said.programs_cpu_us or 0
             self._status.lost += self._health.sources[name].take(said)
             for note in said.notes:
                 self._watcher.say(f"{name}: {note}")
@@ -225,7 +247,7 @@ class Pipeline:
                 self._health.sources[name].lost_on_disk += batch.num_rows
                 self._status.lost += batch.num_rows
         self._status.rows += rows
-        self._status.rows_per_second = rows / FLUSH_SECONDS
+        self._status.rows_per_second = rows / self._effort.read_seconds
         if free:
             gap = self._disk.take_gap()
             if gap:
@@ -322,6 +344,7 @@ class Pipeline:
         self._collect()
 
     def _drain(self) -> None:
+        self._converter.hurry()
         while self._converter.busy:
             time.sleep(0.01)
 

@@ -2,7 +2,8 @@
 
 The keys of a JSON line: `elapsed` and `remaining` in seconds (`remaining` null without a duration), `rows`, `files`
 and `bytes` written since the start (rows of `flows`; Parquet bytes), `rows_per_second`, `spool_bytes` not yet turned
-into Parquet, `lost` events, `paused` (null, or why nothing is being written). A line with the key `message` is a
+into Parquet, `lost` events, `paused` (null, or why nothing is being written), `sampling` (1 in so many flows) and
+`degraded` (null, or what is left undone to keep within the budget). A line with the key `message` is a
 sentence instead; the first other line comes when every source records, the last line has `done` true.
 """
 
@@ -82,6 +83,8 @@ def as_json(status: Status) -> dict[str, object]:
         "spool_bytes": status.spool_bytes,
         "lost": status.lost,
         "paused": status.paused or None,
+        "sampling": status.sampling,
+        "degraded": status.degraded or None,
     }
 
 
@@ -96,6 +99,10 @@ def line(status: Status) -> str:
         f"{format_size(status.bytes + status.spool_bytes)} on disk",
         f"{format_count(status.lost)} lost",
     ]
+    if status.sampling > 1:
+        parts.append(f"1 in {status.sampling}")
+    if status.degraded:
+        parts.append("LESS: budget")
     if status.paused:
         parts.append("NOT WRITING: disk")
     return " | ".join(parts)

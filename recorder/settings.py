@@ -59,6 +59,24 @@ def _sample(text: str) -> int:
     return int(number)
 
 
+def _share(text: str) -> float:
+    number, percent, rest = text.partition("%")
+    try:
+        share = float(number) / 100
+    except ValueError:
+        share = 0.0
+    if not percent or rest or not 0.001 <= share <= 64:
+        raise ValueError(f"{text!r} is not a share of one core such as 2% (0.1% at least)")
+    return share
+
+
+def _rate(text: str) -> int:
+    size, slash, unit = text.partition("/")
+    if slash and unit != "s":
+        raise ValueError(f"{text!r} is not a rate such as 1MB/s")
+    return parse_size(size)
+
+
 def _ring_size(text: str) -> int:
     size = parse_size(text)
     if not 4096 <= size <= 2**30:
@@ -103,6 +121,15 @@ COMMON = (
         _sample,
         "1/N",
     ),
+    Setting(
+        "max-cpu",
+        None,
+        "Take at most this share of one core, programs in the kernel included; do less when it would be more.",
+        _share,
+        "N%",
+    ),
+    Setting("max-memory", None, "Do less when the recorder's memory grows beyond this.", parse_size, "SIZE"),
+    Setting("max-disk-rate", None, "Do less when more than this is written a second.", _rate, "SIZE/s"),
     Setting("host", "", "Name of this host in the trace (default: its host name).", str, "NAME"),
     Setting("quiet", False, "Say nothing but errors.", bool),
     Setting("json", False, "Progress as JSON lines on standard output, one per second.", bool),

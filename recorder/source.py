@@ -62,6 +62,7 @@ class SourceHealth:
     map_limit: int | None = None
     ring_used: int | None = None
     ring_limit: int | None = None
+    programs_cpu_us: int | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -74,11 +75,15 @@ class SourceHealth:
 class Effort:
     """How much is to be done, from now on: what the user asked for, or less when that costs too much.
 
-    `sampling`: 1 in so many flows is recorded, whole; `active_timeout` in seconds.
+    `sampling`: 1 in so many flows is recorded, whole; `active_timeout` in seconds; `together`: short flows that are
+    alike may share a row. `read_seconds` and `poll_seconds` are how often sources are read and polled.
     """
 
     sampling: int = 1
     active_timeout: float = 10.0
+    together: bool = False
+    read_seconds: float = 1.0
+    poll_seconds: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,8 @@ class Source(Protocol):
     """A running source. The pipeline calls from one thread only: start, then poll and read in turn, then stop.
 
     `poll` is called about every 100 ms and must be cheap (empty the ring into memory); it returns True when the
-    source wants to be polled again at once. `read` is called about once a second: what came since, as pairs
+    source wants to be polled again at once. `read` is called about once a second (less often within a budget): what
+    came since, as pairs
     (table name, record batch with the schema of `netrec.trace.tables`); it may be empty. `stop` ends the recording
     and returns what
     is still to be written, with flow_end_reason `forced` for the flows that are still open; after it, nothing

@@ -202,6 +202,7 @@ def _record_from(
 
     memory.configure()
     from recorder import pipeline, privileges, progress
+    from recorder.budget import Budget
     from recorder.retention import Retention
 
     watcher: progress.Watcher
@@ -225,6 +226,7 @@ def _record_from(
         rotate_interval=values["rotate_interval"],
         rotate_size=values["rotate_size"],
         effort=Effort(values["sample"] or 1, values["active_timeout"]),
+        budget=Budget(values["max_cpu"], values["max_memory"], values["max_disk_rate"]),
         retention=Retention(values["keep_age"], values["keep_size"]),
         minimum_free=values["min_free"],
         started=started,

@@ -145,7 +145,7 @@ def test_kill_then_repair_has_every_row_older_than_a_second_and_a_half_once(tmp_
 def test_a_crash_between_rename_and_removal_gives_no_duplicates(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     with recording(trace, "--synthetic-rate", "500") as process:
-        time.sleep(1.2)
+        until(lambda: any(path.stat().st_size > 20_000 for path in trace.glob(".spool/*/flows-*.arrows")))
         process.kill()
     spool = next(trace.glob(".spool/*"))
     kept = {path.name: path.read_bytes() for path in spool.iterdir()}

@@ -16,6 +16,7 @@ from recorder.sources.ebpf import datagram_records as d
 from recorder.sources.ebpf import records as r
 from recorder.sources.ebpf.cgroup_hooks import attach
 from recorder.sources.ebpf.datagram_table import DatagramTable
+from recorder.sources.ebpf.gather import together
 from recorder.sources.ebpf.programs import DATAGRAMS
 from recorder.sources.ebpf.rows import RowMaker
 
@@ -44,6 +45,7 @@ class DatagramSource:
         self._counters, self._maker, self._take_ids, self._capacity = counters, maker, take_ids, capacity
         self._counted = 0
         self.owners_known = self.rows_made = 0
+        self.together = False
         now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         self._table = DatagramTable(now, idle_ns, MAX_LIVE, secrets.randbits(64))
         self._sampled: list[np.ndarray] = []
@@ -104,6 +106,8 @@ class DatagramSource:
         new = {name: flow[name].astype(np.int64) for name in ("sent", "received", "segments_out", "segments_in")}
         new |= {name: live[name] for name in ("flow_id", "since", "duplicate")}
         new |= {"retransmits": np.zeros(len(live), np.int64), "first": live["rows"] == 0}
-        yield "flows", self._maker.rows(flow, new, reason)
         self.owners_known += int(np.count_nonzero(flow["owner_source"]))
         self.rows_made += len(live)
+        if self.together and reason == "idle":
+            flow, new = together(flow, new, np.zeros(len(flow), np.int64))
+        yield "flows", self._maker.rows(flow, new, reason)

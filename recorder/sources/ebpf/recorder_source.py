@@ -59,6 +59,9 @@ class EbpfSource:
         self._events: EventSource | None = None
         self._dns: DnsSource | None = None
         self._links: list[int] = []
+        # Held for as long as a budget needs to know how long the programs run.
+        self._run_times: int | None = None
+        self._last_run_time = 0
         self._iterators: dict[str, int] = {}
         self._loaded: Loaded | None = None
         self._ring: RingBuffer | None = None
@@ -95,6 +98,8 @@ class EbpfSource:
         self._ring = RingBuffer(loaded.maps["flows"], self._ring_size, r.FLOW)
         self._counters = syscalls.PerCpuArray(loaded.maps["counters"], len(r.COUNTERS))
         self._set_control(r.CONTROL_SAMPLING, self._effort.sampling)
+        if self._context.settings.get("max_cpu"):
+            self._run_times = syscalls.keep_run_times()
         for name, tracepoint in self._tracepoints.items():
             self._links.append(syscalls.attach_raw_tracepoint(loaded.functions[name], tracepoint))
         self._iterators = {
@@ -126,6 +131,8 @@ class EbpfSource:
         before, self._effort = self._effort, effort
         if self._loaded is None:
             return
+        if self._datagrams:
+            self._datagrams.together = effort.together
         if effort.sampling != before.sampling:
             self._set_control(r.CONTROL_SAMPLING, effort.sampling)
             if self._datagrams:
@@ -188,6 +195,10 @@ class EbpfSource:
             ring_used=self._ring.peak,
             ring_limit=self._ring_size,
         )
+        if self._run_times is not None:
+            run_time = sum(syscalls.run_time_ns(descriptor) for descriptor in self._programs())
+            health.programs_cpu_us = (run_time - self._last_run_time) // 1000
+            self._last_run_time = run_time
         if self._datagrams:
             health.events_seen += self._datagrams.rows_made
             health.owners_known += self._datagrams.owners_known
@@ -221,6 +232,9 @@ class EbpfSource:
         for link in self._iterators.values():
             os.close(link)
         self._iterators = {}
+        if self._run_times is not None:
+            os.close(self._run_times)
+            self._run_times = None
         if self._ring is not None:
             self._ring.close()
             self._ring = None
@@ -230,6 +244,11 @@ class EbpfSource:
         if self._loaded is not None:
             self._loaded.close()
             self._loaded = self._datagrams = None
+
+    def _programs(self) -> list[int]:
+        """The programs that run in others' context; iterators run in ours, and count as our own time."""
+        assert self._loaded is not None
+        return [number for name, number in self._loaded.functions.items() if not name.startswith("bpf_iter__")]
 
     def _detach(self) -> None:
         for link in self._links:
@@ -287,9 +306,14 @@ class EbpfSource:
             return
         records = np.concatenate(chunks) if len(chunks) > 1 else chunks[0]
         new = self._live.deltas(records)
-        yield "flows", self._rows.rows(records, new, "end")
         self._count_owners(records)
         self._live.forget(records["id"], new["flow_id"] if self._events else None)
+        if self._effort.together:
+            from recorder.sources.ebpf.gather import together
+            from recorder.sources.ebpf.rows import closes
+
+            records, new = together(records, new, closes(records))
+        yield "flows", self._rows.rows(records, new, "end")
 
     def _alive(self, reason: str, age_ns: int) -> Iterator[tuple[str, Any]]:
         assert self._loaded is not None

@@ -49,14 +49,16 @@ class RowMaker:
         has_latency = client & new["first"] & (records["established"] > 0) & (records["start"] > 0)
         closed = reason == "end"
         other = records["protocol"] != _TCP
+        flows = new.get("flows", np.ones(count, np.int64))
+        alone = flows == 1
         columns: dict[str, pa.Array | None] = {
             "start_time": utc(new["since"], offset),
             "end_time": utc(records["time"], offset),
             "flow_start_time": utc(records["start"], offset, records["start"] == 0),
             "flow_id": numbers(new["flow_id"]),
             "flow_end_reason": constant(reason, count),
-            "tcp_close": text(_closes(records), _TCP_CLOSE) if closed else None,
-            **self.identity_columns(records, client),
+            "tcp_close": text(closes(records), _TCP_CLOSE) if closed else None,
+            **self.identity_columns(records, client, ~alone),
             "role": text(np.where(client, 0, 1), ["client", "server"]),
             "role_inferred": booleans(records["flags"] & r.FLAG_ROLE_INFERRED != 0),
             "client_bytes": numbers(np.where(client, new["sent"], new["received"])),
@@ -70,6 +72,8 @@ class RowMaker:
             "rtt_min_us": numbers(rtt_min, (rtt_min == _NO_RTT) | (rtt_min == 0)),
             **self.owner_columns(records),
             "sampling_interval": numbers(records["sampling"], records["sampling"] <= 1),
+            "flow_count": None if alone.all() else numbers(flows, alone),
+            "flow_duration_us": None if alone.all() else numbers(new["duration"] // 1000, alone),
             "source": constant("ebpf", count),
             "host": constant(self.host, count),
             "duplicate": booleans(duplicate),
@@ -77,8 +81,11 @@ class RowMaker:
         known = {name: column for name, column in columns.items() if column is not None}
         return tables.batch(tables.FLOWS, known, count)
 
-    def identity_columns(self, records: np.ndarray, client: np.ndarray) -> dict[str, pa.Array]:
-        """Protocol, addresses and ports; `client` is true where the local end is the client's; shape (n,)."""
+    def identity_columns(
+        self, records: np.ndarray, client: np.ndarray, several: np.ndarray | None = None
+    ) -> dict[str, pa.Array]:
+        """Protocol, addresses and ports; `client` is true where the local end is the client's, `several` where a row
+        stands for flows of several clients' ports; shape (n,)."""
         local, remote, addresses = self._address_columns(records)
         protocol = records["protocol"]
         if (protocol == _TCP).all():
@@ -91,7 +98,9 @@ class RowMaker:
             "transport": transport,
             "network_type": text(np.where(_is_ipv4(records["local"]), 0, 1), _NETWORK_TYPES),
             "client_address": text(np.where(client, local, remote), addresses),
-            "client_port": _ports(np.where(client, records["local_port"], records["remote_port"]), portless),
+            "client_port": _ports(
+                np.where(client, records["local_port"], records["remote_port"]), _either(portless, several)
+            ),
             "server_address": text(np.where(client, remote, local), addresses),
             "server_port": _ports(np.where(client, records["remote_port"], records["local_port"]), portless),
         }
@@ -141,7 +150,12 @@ class RowMaker:
         }
 
 
-def _closes(records: np.ndarray) -> np.ndarray:
+def _either(one: np.ndarray | None, other: np.ndarray | None) -> np.ndarray | None:
+    return other if one is None else one if other is None else one | other
+
+
+def closes(records: np.ndarray) -> np.ndarray:
+    """How each TCP flow was closed: a code of _TCP_CLOSE."""
     flags, error = records["flags"], records["error"]
     how = np.full(len(records), _FIN, np.int32)
     # close() with unread data, or with SO_LINGER 0: the kernel closes first and resets then.
