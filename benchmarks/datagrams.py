@@ -120,10 +120,12 @@ def _slowdown(report: Report, options: Options, folder: Path) -> None:
         ["beside one, more", median(each), interval(each), "us"],
         ["beside one, more", median(cpu), interval(cpu), "%"],
     ]
-    report.targets.append(Target(f"slowdown of {PACED:,} datagrams/s, median", median(slower), 5.0, "%"))
-    if alone["rate"] < PACED * 0.98:
+    if alone["rate"] >= PACED * 0.98:
+        report.targets.append(Target(f"slowdown of {PACED:,} datagrams/s, median", median(slower), 5.0, "%"))
+    else:
         report.notes.append(
-            f"This machine had no room for {PACED:,} datagrams/s: the slowdown is that of a load without idle time."
+            f"Not judged: slowdown of {PACED:,} datagrams/s (target <= 5 %). This machine had no room for so many "
+            "without a recorder either: what holds is the CPU time."
         )
 
 
