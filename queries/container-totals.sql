@@ -16,31 +16,7 @@
 -- @chart   bar x=sent y=container
 -- @example web-day n=2
 -- @expect  (none) | 64906893 | 64906893 | 896 | 873 | 23 | 409 | 45
-with own as (
-  select
-    coalesce(container_id, '(none)') as container,
-    role = 'server' as serves,
-    case when role = 'server' then client_address else server_address end as peer,
-    scaled(coalesce(client_bytes, 0), sampling_interval) as client_bytes,
-    scaled(coalesce(server_bytes, 0), sampling_interval) as server_bytes,
-    scaled(coalesce(case when role = 'server' then server_retransmits else client_retransmits end, 0), sampling_interval)
-      as retransmits,
-    counts_the_flow(flow_end_reason, capture, flow_id, end_time)::BIGINT * stands_for(sampling_interval, flow_count)
-      as flows,
-    tcp_close
-  from flows
-  where in_window(end_time)
-)
-select
-  container,
-  sum(case when serves then server_bytes else client_bytes end)::BIGINT as sent,
-  sum(case when serves then client_bytes else server_bytes end)::BIGINT as received,
-  coalesce(sum(flows) filter (where serves is not true), 0)::BIGINT as opened,
-  coalesce(sum(flows) filter (where serves), 0)::BIGINT as accepted,
-  coalesce(sum(flows) filter (where serves is not true and tcp_close = 'connect_failed'), 0)::BIGINT as failures,
-  sum(retransmits)::BIGINT as retransmits,
-  count(distinct peer) as peers
-from own
-group by all
+select owner as container, * exclude (owner)
+from owner_totals('container')
 order by sent + received desc, opened + accepted desc, container
 limit $n;

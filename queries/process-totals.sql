@@ -17,31 +17,7 @@
 -- @example web-day n=2
 -- @expect  nginx | 64108504 | 430954 | 200 | 694 | 23 | 409 | 41
 -- @expect  curl | 83 | 60000241 | 1 | 0 | 0 | 0 | 1
-with own as (
-  select
-    coalesce(process_name, '(unknown)') as process,
-    role = 'server' as serves,
-    case when role = 'server' then client_address else server_address end as peer,
-    scaled(coalesce(client_bytes, 0), sampling_interval) as client_bytes,
-    scaled(coalesce(server_bytes, 0), sampling_interval) as server_bytes,
-    scaled(coalesce(case when role = 'server' then server_retransmits else client_retransmits end, 0), sampling_interval)
-      as retransmits,
-    counts_the_flow(flow_end_reason, capture, flow_id, end_time)::BIGINT * stands_for(sampling_interval, flow_count)
-      as flows,
-    tcp_close
-  from flows
-  where in_window(end_time)
-)
-select
-  process,
-  sum(case when serves then server_bytes else client_bytes end)::BIGINT as sent,
-  sum(case when serves then client_bytes else server_bytes end)::BIGINT as received,
-  coalesce(sum(flows) filter (where serves is not true), 0)::BIGINT as opened,
-  coalesce(sum(flows) filter (where serves), 0)::BIGINT as accepted,
-  coalesce(sum(flows) filter (where serves is not true and tcp_close = 'connect_failed'), 0)::BIGINT as failures,
-  sum(retransmits)::BIGINT as retransmits,
-  count(distinct peer) as peers
-from own
-group by all
+select owner as process, * exclude (owner)
+from owner_totals('process')
 order by sent + received desc, opened + accepted desc, process
 limit $n;
