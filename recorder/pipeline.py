@@ -23,6 +23,7 @@ from netrec.errors import CannotRecordError, NetrecError
 from netrec.trace import metadata
 from recorder import health, naming, relayed, repair, sampling
 from recorder.budget import Budget, Keeper, Spent, describe
+from recorder.clock import WallClock
 from recorder.convert import Converter
 from recorder.disk import DiskGuard
 from recorder.retention import MinimumFree, Retention
@@ -31,8 +32,6 @@ from recorder.source import Effort, Source
 from recorder.spool import SpoolFolder
 
 HEALTH_SECONDS = 10.0
-# A wall clock that moves this much against the monotonic one was set.
-CLOCK_STEP_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -85,8 +84,9 @@ class Watcher:
 class Pipeline:
     """One capture, from the start of its sources to the last file."""
 
-    def __init__(self, plan: Plan, watcher: Watcher) -> None:
+    def __init__(self, plan: Plan, watcher: Watcher, clock: WallClock | None = None) -> None:
         self._plan = plan
+        self._clock = clock or WallClock()
         self._watcher = watcher
         self._sources: dict[str, Source] = {}
         self._effort = plan.effort
@@ -113,7 +113,7 @@ class Pipeline:
             self._converter = Converter(plan.trace, plan.budget.cpu)
             stack.callback(self._converter.finish)
             self._converter.call(self._repair_others)
-            now = time.time()
+            now = self._clock.now()
             self._spools = OpenSpools(folder, plan.capture, now)
             self._disk = DiskGuard(plan.trace, plan.minimum_free, plan.rotate_size)
             self._folder = folder
@@ -155,31 +155,27 @@ class Pipeline:
         return sampling.thin(batch, self._effort.sampling)
 
     def _mark_start(self) -> None:
-        """What came before every source recorded is no recorded time: files and health begin here."""
-        now = time.time()
+        """What came before is no recorded time, or that of another clock: files and health begin here."""
+        now = self._clock.now()
         self._spools.begin(now)
         self._health.begin(int(now * 1e6))
 
     def _loop(self) -> None:
         begun = time.monotonic()
-        wall_offset = time.time() - begun
         next_flush = begun + self._effort.read_seconds
         next_health = begun + HEALTH_SECONDS
-        boundary = next_rotation(time.time(), self._plan.rotate_interval)
+        boundary = next_rotation(self._clock.now(), self._plan.rotate_interval)
         self._watcher.status(self._status)  # every source runs: whoever waits for that may go on
         while not self._stop_asked:
             again = False
             for name, source in self._sources.items():
                 with self._blame(name):
                     again = source.poll() or again
-            now, wall = time.monotonic(), time.time()
+            now, wall = time.monotonic(), self._clock.now()
             over = self._plan.duration is not None and now - begun >= self._plan.duration
             if now >= next_flush or wall >= boundary or self._rotate_asked or over:
-                if abs(wall - now - wall_offset) > CLOCK_STEP_SECONDS:
-                    self._health.note(
-                        "clock_step", f"the wall clock moved by {wall - now - wall_offset:+.3f} s", int(wall * 1e6)
-                    )
-                    wall_offset = wall - now
+                if moved := self._clock.step():
+                    self._clock_was_set(wall, moved)
                     boundary = next_rotation(wall, self._plan.rotate_interval)
                 if now >= next_health:
                     self._health.interval(int(wall * 1e6))
@@ -198,13 +194,22 @@ class Pipeline:
             if not again:
                 time.sleep(max(0.0, min(self._effort.poll_seconds, next_flush - time.monotonic())))
 
+    def _clock_was_set(self, wall: float, moved: float) -> None:
+        """What was written by the old clock stays among itself: its files end here, and its interval."""
+        self._health.interval(int((wall - moved) * 1e6))
+        if not self._status.paused:
+            self._write_health()
+        self._rotate("clock_step", wall - moved)
+        self._mark_start()
+        self._health.note("clock_step", f"the wall clock moved by {moved:+.3f} s", int(wall * 1e6))
+
     def _keep_within_budget(self, keeper: Keeper) -> None:
         usage = health.Usage.now()
         cpu = (usage.cpu_us + self._programs_cpu_us) / 1e6
         decision = keeper.judge(Spent(time.monotonic(), cpu, usage.memory_bytes, health.written_bytes()))
         if decision is None:
             return
-        now_us = int(time.time() * 1e6)
+        now_us = int(self._clock.now() * 1e6)
         # Until now the old effort was in force: its interval ends here.
         self._health.interval(now_us)
         self._health.note(decision.kind, decision.reason, now_us)
@@ -226,7 +231,7 @@ class Pipeline:
         self._write(found)
 
     def _write(self, found: dict[str, list[tuple[str, pa.RecordBatch]]]) -> None:
-        wall_us = int(time.time() * 1e6)
+        wall_us = int(self._clock.now() * 1e6)
         if "flows" in found:
             found["flows"] = naming.fill(relayed.mark(found["flows"], self._sources), self._sources)
         free = self._disk.check(self._spools, self._converter, wall_us)
@@ -280,8 +285,9 @@ class Pipeline:
             self._rotate("size")
         self._collect()
 
-    def _rotate(self, closed: str) -> None:
-        for spool in self._spools.rotate(closed, time.time(), self._lost_in_interval):
+    def _rotate(self, closed: str, wall: float | None = None) -> None:
+        now = self._clock.now() if wall is None else wall
+        for spool in self._spools.rotate(closed, now, self._lost_in_interval):
             self._converter.convert(spool)
         self._lost_before_interval = self._status.lost
         if self._plan.retention != Retention():
@@ -319,7 +325,7 @@ class Pipeline:
         if not self._sources:
             return
         self._write(found)
-        now_us = int(time.time() * 1e6)
+        now_us = int(self._clock.now() * 1e6)
         if failure is not None:
             self._health.note("degraded", f"recording ended: {self._explained(failure).message}", now_us)
         self._health.interval(now_us)
@@ -354,7 +360,8 @@ class Pipeline:
                 self._converter.problems.put(outcome.sentence)
 
     def _retain(self) -> None:
-        self._plan.retention.apply(self._plan.trace, self._plan.capture.host, datetime.now(UTC))
+        now = datetime.fromtimestamp(self._clock.for_age(), UTC)
+        self._plan.retention.apply(self._plan.trace, self._plan.capture.host, now)
 
     @property
     def _lost_in_interval(self) -> int:

@@ -96,7 +96,8 @@ class OpenSpools:
         return batch.num_rows
 
     def rotate(self, closed: str, now: float, events_lost: int) -> list[ClosedSpool]:
-        """Close every open spool; the next rows go to new ones. `closed`: interval, size, hangup, end, disk_full."""
+        """Close every open spool; the next rows go to new ones. `closed`: interval, size, hangup, end, disk_full,
+        clock_step."""
         done = []
         for spool in (*self._broken, *self._open.values()):
             spool.close()

@@ -45,7 +45,7 @@ class CaptureMetadata:
 
 @dataclass(frozen=True)
 class FileMetadata:
-    """What a finished file adds. `closed`: interval, size, hangup, end, disk_full, repaired."""
+    """What a finished file adds. `closed`: interval, size, hangup, end, disk_full, clock_step, repaired."""
 
     capture: CaptureMetadata
     table: str

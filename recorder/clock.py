@@ -1,0 +1,45 @@
+"""The wall clock, and whether it was set.
+
+It is compared with the time since boot, which goes on while the host is suspended: waking up is no step.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+# A wall clock that moves this much between two looks was set; what is less is slewing, which is followed.
+STEP_SECONDS = 1.0
+
+
+def _since_boot() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class WallClock:
+    """Seconds since 1970, as `wall` has them; `boot` counts seconds and is never set. Any thread may ask."""
+
+    def __init__(self, wall: Callable[[], float] = time.time, boot: Callable[[], float] = _since_boot) -> None:
+        self._wall, self._boot = wall, boot
+        self._offset = wall() - boot()
+        self._forward = 0.0
+
+    def now(self) -> float:
+        return self._wall()
+
+    def step(self) -> float:
+        """By how many seconds the clock was set since the last call; 0 when it was not. To be called often."""
+        offset = self._wall() - self._boot()
+        moved = offset - self._offset
+        stepped = moved if abs(moved) > STEP_SECONDS else 0.0
+        self._forward += stepped
+        self._offset = offset
+        return stepped
+
+    def for_age(self) -> float:
+        """The time to judge the age of files by: no step forward since the start makes a file older.
+
+        Nobody knows whether the clock before or after it was right, and a deleted file does not come back. A step that
+        `step` has not seen yet does not count either.
+        """
+        return self._boot() + self._offset - max(self._forward, 0.0)
