@@ -20,6 +20,7 @@ from types import FrameType
 import pyarrow as pa
 
 from netrec.errors import CannotRecordError, NetrecError
+from netrec.filter import Filter
 from netrec.trace import metadata
 from recorder import health, naming, relayed, repair, sampling
 from recorder.budget import Budget, Keeper, Spent, describe
@@ -28,6 +29,7 @@ from recorder.convert import Converter
 from recorder.disk import DiskGuard
 from recorder.retention import MinimumFree, Retention
 from recorder.rotate import OpenSpools, next_rotation
+from recorder.row_filter import RowFilter
 from recorder.source import Effort, Source
 from recorder.spool import SpoolFolder
 
@@ -51,6 +53,7 @@ class Plan:
     rotate_size: int = 256_000_000
     effort: Effort = field(default_factory=Effort)
     budget: Budget = field(default_factory=Budget)
+    filter: Filter | None = None
     retention: Retention = field(default_factory=Retention)
     minimum_free: MinimumFree = field(default_factory=MinimumFree)
     started: Callable[[], None] = lambda: None
@@ -92,6 +95,7 @@ class Pipeline:
         self._effort = plan.effort
         self._keeper = Keeper(plan.budget, plan.effort) if plan.budget else None
         self._programs_cpu_us = 0
+        self._filter = RowFilter(plan.filter)
         self._status = Status(duration=plan.duration)
         self._stop_asked = False
         self._rotate_asked = False
@@ -232,6 +236,10 @@ class Pipeline:
 
     def _write(self, found: dict[str, list[tuple[str, pa.RecordBatch]]]) -> None:
         wall_us = int(self._clock.now() * 1e6)
+        found = {
+            table: [(name, self._filter.keep(table, batch)) for name, batch in batches]
+            for table, batches in found.items()
+        }
         if "flows" in found:
             found["flows"] = naming.fill(relayed.mark(found["flows"], self._sources), self._sources)
         free = self._disk.check(self._spools, self._converter, wall_us)

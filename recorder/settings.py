@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from netrec.errors import UsageError
+from netrec.filter import Filter
 from netrec.text import parse_duration, parse_size
 from recorder.retention import DEFAULT_FREE, MinimumFree
 from recorder.source import Setting
@@ -110,6 +111,13 @@ COMMON = (
         "Write nothing while less than this is free on the disk: a size or a percentage.",
         MinimumFree.parse,
         "SIZE|N%",
+    ),
+    Setting(
+        "filter",
+        None,
+        "Record what matches only: a tcpdump expression, with owners (see docs/filter.md).",
+        Filter.read,
+        "EXPR",
     ),
     Setting("active-timeout", 10.0, "A flow that lives on gives one row per this time.", _active_timeout, "TIME"),
     Setting("ring-size", 8 << 20, "Size of the buffer between kernel and recorder.", _ring_size, "SIZE"),

@@ -12,7 +12,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import recorder.sources
 from netrec.errors import UsageError
@@ -91,7 +91,8 @@ class CaptureContext:
     """What the pipeline tells a source when it starts it.
 
     `settings` holds the common settings of `netrec record` (duration in seconds, active_timeout in seconds,
-    ring_size in bytes, max_flows, ...) and the source's own, by name. `host` is the observer's name.
+    ring_size in bytes, max_flows, filter, ...) and the source's own, by name. `host` is the observer's name.
+    The pipeline judges every row by the filter; a source uses it to leave things out early, where that saves work.
     """
 
     host: str
@@ -148,6 +149,8 @@ class SourceSpecification:
     depends on them. `can_run` looks at this host (no settings: in general; with settings:
     exactly this capture) and never raises. `implied_by` names the setting of its own that asks for this source without
     --source. `create` makes the source; it may raise `CannotRecordError`.
+    `filters` are the terms of a --filter that can be true of its rows: "all" of them, those of "addresses" (hosts,
+    nets, ports, protocols) but no owners, or "none", because it has no flows.
     `explain` is for sources that change something on the host: for `--dry-run`, all that they would put in place,
     as text (it may raise as `create` does).
     """
@@ -158,6 +161,7 @@ class SourceSpecification:
     can_run: Callable[[Mapping[str, Any]], Readiness]
     create: Callable[[CaptureContext], Source]
     settings: tuple[Setting, ...] = ()
+    filters: Literal["all", "addresses", "none"] = "all"
     explain: Callable[[Mapping[str, Any]], str] | None = None
     recorded: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
     implied_by: str = ""

@@ -152,6 +152,8 @@ def _lines(report: dict[str, Any], local: Any) -> list[str]:
             f"{gap['host']} not recording {show(gap['from'], local)} to {show(gap['to'], local)}, {length}{because}"
         )
     for capture in report["captures"]:
+        if capture["filter"]:
+            lines.append(f"{capture['host']} {capture['capture']} recorded only what matches: {capture['filter']}")
         lines += [f"{capture['host']} {capture['capture']}: missing files {hole}" for hole in capture["missing_files"]]
         if capture["state"] == "recording":
             lines.append(

@@ -10,6 +10,31 @@
 Imports neither an SQL engine nor bcc.
 """
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from netrec.filter.nodes import Expression, Owner, terms
 from netrec.filter.parser import parse
 
-__all__ = ["parse"]
+__all__ = ["Filter", "parse"]
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A filter as it was given (`str()` of it), read once: names in it are looked up when it is read."""
+
+    text: str
+    expression: Expression
+
+    @classmethod
+    def read(cls, text: str) -> Filter | None:
+        """None for an empty text. Raises `FilterError` with the place of what is wrong."""
+        return cls(text, parse(text)) if text.strip() else None
+
+    def owners(self) -> list[Owner]:
+        """The terms about the owning process."""
+        return [term for term in terms(self.expression) if isinstance(term, Owner)]
+
+    def __str__(self) -> str:
+        return self.text

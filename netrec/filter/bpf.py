@@ -2,8 +2,9 @@
 
 The program puts what it knows of a flow into a `struct netrec_filter_flow` (STRUCT is its text; the names of its
 members are the contract, the order is not) and tests the expression. What the program does not know yet at the
-place where it asks it names in `unknown`: the expression then lets pass all flows that might match, and `exact`
-says that `evaluate` has to decide on the rest.
+place where it asks (kinds of owner, a port) it names in `unknown`: the expression then lets pass all flows that might
+match, and `exact` says that `evaluate` has to decide on the rest. A cgroup that user space has not looked at yet has
+the bit UNDECIDED, with the same effect.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from typing import Literal
 
 from netrec.errors import FilterError
 from netrec.filter.nodes import (
@@ -42,7 +44,7 @@ struct netrec_filter_flow {
     __u32 server_ipv4;
     __u32 pid;              /* the thread group's id, in the initial pid namespace */
     __u32 uid;
-    __u32 cgroup_terms;     /* bit i: the flow's cgroup belongs to term i of CompiledFilter.cgroup_terms */
+    __u32 cgroup_terms;     /* bit i: the cgroup belongs to term i of CompiledFilter.cgroup_terms; bit 31: not known */
     __u16 client_port;      /* host order */
     __u16 server_port;
     __u8 version;           /* 4 or 6 */
@@ -50,7 +52,11 @@ struct netrec_filter_flow {
 };
 """
 MAXIMUM_TERMS = 128
-MAXIMUM_CGROUP_TERMS = 32
+MAXIMUM_CGROUP_TERMS = 31
+UNDECIDED = 1 << 31
+# What a program may not know of a flow where it asks.
+Unknown = OwnerKind | Literal["client_port", "server_port"]
+OWNER_KINDS: tuple[OwnerKind, ...] = ("process", "pid", "uid", "cgroup", "container", "unit")
 
 
 @dataclass(frozen=True)
@@ -59,8 +65,9 @@ class CompiledFilter:
 
     `members` are the members of the struct that it reads (fill only these). `cgroup_terms` are the terms about a
     cgroup's path, container or unit: user space keeps a map from cgroup number to the bits of the terms that it
-    belongs to, and the program puts the found bits (0 when there are none) into the member of that name. `exact` is
-    False when some term was unknown: rows that pass may still have to go.
+    belongs to, and the program puts the found bits into the member of that name: UNDECIDED when the map does not have
+    the cgroup, 0 when the flow has none. `exact` is False when some term was unknown: rows that pass may still have to
+    go.
     """
 
     expression: str
@@ -80,14 +87,14 @@ def compile_filter(
     expression: Expression,
     *,
     text: str = "",
-    unknown: Collection[OwnerKind] = (),
+    unknown: Collection[Unknown] = (),
     byte_order: str = sys.byteorder,
 ) -> CompiledFilter:
     """The C expression of a tree.
 
-    `unknown` are the kinds of owner that the program cannot tell where it asks; `byte_order` is the machine's
-    ("little" or "big"). Raises `FilterError` when there are more terms than the verifier's patience should be tried
-    with.
+    `unknown` are the kinds of owner and the ports that the program cannot tell where it asks; `byte_order` is the
+    machine's ("little" or "big"). Raises `FilterError` when there are more terms than the verifier's patience should be
+    tried with.
     """
     count = sum(len(term.networks) if isinstance(term, Address) else 1 for term in terms(expression))
     if count > MAXIMUM_TERMS:
@@ -106,7 +113,7 @@ def compile_filter(
 @dataclass
 class _Compilation:
     text: str
-    unknown: frozenset[OwnerKind]
+    unknown: frozenset[Unknown]
     byte_order: str
     exact: bool = True
     members: set[str] = field(default_factory=set)
@@ -134,7 +141,8 @@ class _Compilation:
                 protocol = self.member("protocol")
                 protocols = " || ".join(f"{protocol} == {number}" for number in node.protocols)
                 low, high = node.low, node.high
-                return f"(({protocols}) && {self.sides(node.direction, lambda side: self.port(side, low, high))})"
+                ports = self.sides(node.direction, lambda side: self.port(side, low, high, positive))
+                return f"(({protocols}) && {ports})"
             case Owner():
                 return self.owner(node, positive)
 
@@ -151,7 +159,9 @@ class _Compilation:
             case side:
                 return test(side)
 
-    def port(self, side: str, low: int, high: int) -> str:
+    def port(self, side: str, low: int, high: int, positive: bool) -> str:
+        if f"{side}_port" in self.unknown:
+            return self.undecided(positive)
         port = self.member(f"{side}_port")
         return f"{port} == {low}" if low == high else f"({port} >= {low} && {port} <= {high})"
 
@@ -182,9 +192,9 @@ class _Compilation:
         return int.from_bytes(content, "little" if self.byte_order == "little" else "big")
 
     def owner(self, node: Owner, positive: bool) -> str:
-        if node.kind in self.unknown:
-            self.exact = False
-            return "1" if positive else "0"
+        # Bytes that are no UTF-8 are escaped in the rows.
+        if node.kind in self.unknown or (node.kind == "process" and "\\" in str(node.value)):
+            return self.undecided(positive)
         match node.kind, node.value:
             case "process", str(value):
                 name = self.member("process_name")
@@ -192,18 +202,23 @@ class _Compilation:
                 low, high = self.word(padded[:8]), self.word(padded[8:])
                 return f"({name}[0] == {low:#x}ull && {name}[1] == {high:#x}ull)"
             case ("container" | "unit", _) | ("cgroup", str()):
-                return self.cgroup(node)
+                return self.cgroup(node, positive)
             case "cgroup", value:
                 return f"{self.member('cgroup_id')} == {value}ull"
             case kind, value:
                 return f"{self.member(kind)} == {value}u"
 
-    def cgroup(self, node: Owner) -> str:
+    def undecided(self, positive: bool) -> str:
+        self.exact = False
+        return "1" if positive else "0"
+
+    def cgroup(self, node: Owner, positive: bool) -> str:
         if node not in self.cgroup_terms:
             if len(self.cgroup_terms) == MAXIMUM_CGROUP_TERMS:
                 self.refuse(node.span)
             self.cgroup_terms.append(node)
-        return f"({self.member('cgroup_terms')} & {1 << self.cgroup_terms.index(node):#x}u)"
+        bits = 1 << self.cgroup_terms.index(node) | (UNDECIDED if positive else 0)
+        return f"({self.member('cgroup_terms')} & {bits:#x}u)"
 
     def refuse(self, span: Span) -> None:
         message = f"the kernel takes {MAXIMUM_CGROUP_TERMS} different cgroups, containers and units in one filter"

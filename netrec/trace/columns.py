@@ -74,3 +74,24 @@ def _strings(texts: list[str]) -> pa.StringArray:
 def constant(value: str, rows: int) -> pa.DictionaryArray:
     """The same text in every row."""
     return text(np.zeros(rows, np.int32), [value])
+
+
+def take(column: pa.Array, rows: np.ndarray) -> pa.Array:
+    """Some rows by their numbers, in any order; `Array.take` would import pyarrow.compute, which costs 10 MB."""
+    kind = column.type
+    validity, data = column.buffers()[:2]
+    if pa.types.is_dictionary(kind):
+        indices = pa.Array.from_buffers(pa.int32(), len(column), [validity, data], offset=column.offset)
+        return pa.DictionaryArray.from_arrays(take(indices, rows), column.dictionary)
+    own = slice(column.offset, column.offset + len(column))
+    if column.null_count:
+        known = np.unpackbits(np.frombuffer(validity, np.uint8), count=own.stop, bitorder="little")[own]
+        validity = pa.py_buffer(np.packbits(known[rows], bitorder="little"))
+    else:
+        validity = None
+    if pa.types.is_boolean(kind):
+        bits = np.unpackbits(np.frombuffer(data, np.uint8), count=own.stop, bitorder="little")[own]
+        taken = np.packbits(bits[rows], bitorder="little")
+    else:
+        taken = np.frombuffer(data, np.dtype(f"i{kind.bit_width // 8}"))[own][rows]
+    return pa.Array.from_buffers(kind, len(rows), [validity, pa.py_buffer(taken)])

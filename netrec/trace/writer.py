@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from netrec.trace import layout, metadata, tables
+from netrec.trace.columns import take
 from netrec.trace.storage import create_file, make_folder, sync
 
 # Scans like large row groups, the recorder's memory small ones: one group is held twice (as read, and sorted).
@@ -160,31 +161,10 @@ def _sorted(batches: list[pa.RecordBatch], schema: pa.Schema, by: str) -> pa.Tab
             columns.append(nulls[field.type])
             continue
         column = pa.chunked_array(parts).unify_dictionaries().combine_chunks()
-        columns.append(column if order is None else _take(column, order))
+        columns.append(column if order is None else take(column, order))
     return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _int64(column: pa.Array) -> np.ndarray:
     """The numbers of a 64-bit column, without a copy; what stands where one is null is anything."""
     return np.frombuffer(column.buffers()[1], np.int64)[column.offset : column.offset + len(column)]
-
-
-def _take(column: pa.Array, order: np.ndarray) -> pa.Array:
-    """The rows in another order; `Array.take` would import pyarrow.compute, which costs 10 MB of memory."""
-    kind = column.type
-    validity, data = column.buffers()[:2]
-    if pa.types.is_dictionary(kind):
-        indices = pa.Array.from_buffers(pa.int32(), len(column), [validity, data], offset=column.offset)
-        return pa.DictionaryArray.from_arrays(_take(indices, order), column.dictionary)
-    rows = slice(column.offset, column.offset + len(column))
-    if column.null_count:
-        known = np.unpackbits(np.frombuffer(validity, np.uint8), count=rows.stop, bitorder="little")[rows]
-        validity = pa.py_buffer(np.packbits(known[order], bitorder="little"))
-    else:
-        validity = None
-    if pa.types.is_boolean(kind):
-        bits = np.unpackbits(np.frombuffer(data, np.uint8), count=rows.stop, bitorder="little")[rows]
-        taken = np.packbits(bits[order], bitorder="little")
-    else:
-        taken = np.frombuffer(data, np.dtype(f"i{kind.bit_width // 8}"))[rows][order]
-    return pa.Array.from_buffers(kind, len(column), [validity, pa.py_buffer(taken)])

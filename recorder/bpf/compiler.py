@@ -59,6 +59,8 @@ _DESCRIPTORS_A_MESSAGE = 200
 class Request:
     """What to build: `text` in C, `defines` name -> number, `functions` name -> kind, `maps` names.
 
+    A function `name.again` is a second copy of the program `name`.
+
     `enumerations` are the kernel's enums whose names are wanted beside. With `kernel_types` the structs that the text
     names are declared before it (`recorder.bpf.kernel_types`).
     """
@@ -203,7 +205,7 @@ def _compile(request: Request) -> tuple[list[int], dict[str, dict[int, str]]]:
             functions = []
             for name, kind in request.functions.items():
                 try:
-                    functions.append(program.load_func(name, *_KINDS[kind]).fd)
+                    functions.append(_load(program, name, kind))
                 except Exception:
                     if request.kernel_types:
                         _name_lines(bcc, program, name, kind)
@@ -212,9 +214,17 @@ def _compile(request: Request) -> tuple[list[int], dict[str, dict[int, str]]]:
             raise CannotRecordError(f"the eBPF programs cannot be loaded ({problem})", _why_not_loaded()) from None
         maps = [program[name].map_fd for name in request.maps]
         # Duplicates survive the garbage collection of `program`.
-        return [os.dup(descriptor) for descriptor in (*functions, *maps)], {
+        return [*functions, *(os.dup(descriptor) for descriptor in maps)], {
             name: btf.enumeration(name) for name in request.enumerations
         }
+
+
+def _load(program: Any, name: str, kind: str) -> int:
+    """Load one program; `name.anything` is one more copy of the program `name`."""
+    name = name.partition(".")[0]
+    descriptor = os.dup(program.load_func(name, *_KINDS[kind]).fd)
+    program.funcs.pop(name.encode(), None)  # or bcc would give the same one again
+    return descriptor
 
 
 def _name_lines(bcc: Any, program: Any, name: str, kind: str) -> None:

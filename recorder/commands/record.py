@@ -15,7 +15,8 @@ from typing import Any
 
 import click
 
-from netrec.errors import CannotRecordError, UsageError
+from netrec.errors import CannotRecordError, FilterError, UsageError
+from netrec.filter import Filter
 from netrec.text import format_duration, format_size
 from netrec.trace.metadata import CaptureMetadata
 from recorder import settings as configuration
@@ -124,6 +125,7 @@ def _record(config: Path | None, config_dump: bool, dry_run: bool, **given: Any)
     values = {name: one.value for name, one in resolved.items()}
     chosen = _chosen(values)
     _refuse_strangers(typed, owner, chosen)
+    _check_filter(values["filter"], chosen, values["quiet"])
     if dry_run:
         for source in chosen:
             click.echo(source.explain(values) if source.explain else f"# {source.name}: nothing outside this process")
@@ -153,6 +155,25 @@ def _refuse_strangers(
     for name, source in owner.items():
         if configuration.key(name) in typed and name not in taking:
             raise UsageError(f"--{name} is of source {source}, which is not recording", f"add --source {source}")
+
+
+def _check_filter(given: Filter | None, chosen: Sequence[SourceSpecification], quiet: bool) -> None:
+    """Whether every source can tell what the filter asks for; raises `FilterError` or `UsageError`."""
+    if given is None:
+        return
+    for source in chosen:
+        owners = given.owners()
+        if source.filters == "addresses" and owners:
+            raise FilterError(
+                f"source {source.name} cannot tell the {owners[0].kind} of a session",
+                "ask it for host, net, port, portrange and protocols",
+                text=given.text,
+                span=owners[0].span,
+            )
+        if source.filters == "none" and not quiet:
+            click.echo(f"source {source.name} has no flows to filter: it records all that it reads", err=True)
+    if all(source.filters == "none" for source in chosen):
+        raise UsageError("--filter has no flows to select among", "leave it out, or add a source of flows")
 
 
 def _check_output(trace: Path) -> None:
@@ -227,6 +248,7 @@ def _record_from(
         rotate_size=values["rotate_size"],
         effort=Effort(values["sample"] or 1, values["active_timeout"]),
         budget=Budget(values["max_cpu"], values["max_memory"], values["max_disk_rate"]),
+        filter=values["filter"],
         retention=Retention(values["keep_age"], values["keep_size"]),
         minimum_free=values["min_free"],
         started=started,

@@ -247,11 +247,13 @@ def test_a_process_name_of_strange_bytes_becomes_text(network: Network) -> None:
     assert row["process_name"] == 'a\x1b[31m\\xff\n"x'
 
 
-def test_a_full_ring_and_a_full_map_are_counted(network: Network) -> None:
+@pytest.mark.parametrize("setting", [{"ring_size": 4096}, {"max_flows": 40}])
+def test_a_full_ring_or_map_is_counted(network: Network, setting: dict[str, int]) -> None:
     space = network.namespace()
     with space.entered():
         service = traffic.Server("127.0.0.1")
-    with Recording(ring_size=4096, max_flows=40) as recording, service:
+    # One at a time: a map that is full of this host's other sockets leaves nothing to fill the ring.
+    with Recording(**setting) as recording, service:
         with space.entered():
             with traffic.held("127.0.0.1", service.port, [(16, 16)] * 40):
                 pass
@@ -259,11 +261,12 @@ def test_a_full_ring_and_a_full_map_are_counted(network: Network) -> None:
         time.sleep(0.3)
         recording.read()
         health = recording.source.health()
-    assert health.lost_in_map > 0
-    assert health.lost_in_ring > 0
     closed = recording.of(space.inode, flow_end_reason="end")
-    assert 0 < len(closed) < 120
-    assert health.map_limit == 40 and health.ring_limit == 4096
+    assert len(closed) < 120
+    if "max_flows" in setting:
+        assert health.lost_in_map > 0 and health.map_limit == 40
+    else:
+        assert health.lost_in_ring > 0 and health.ring_limit == 4096 and closed
 
 
 def test_nothing_is_left_in_the_kernel() -> None:

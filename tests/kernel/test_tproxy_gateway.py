@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from netrec.errors import FilterError
+from netrec.filter import Filter
 from recorder.source import find
 from tests.support import traffic
 from tests.support.gateway import Gateway, Recording, fetch, seen_by, who_server
@@ -66,7 +67,7 @@ def test_the_server_sees_the_client_unless_told_not_to(gateway: Gateway) -> None
 def test_only_what_the_filter_names_is_taken(gateway: Gateway) -> None:
     first, second = who_server(gateway.server, gateway.server4), who_server(gateway.server, gateway.server4)
     expression = f"port {first} and src net {gateway.client4}/32"
-    with Recording(gateway.host, interface=(gateway.inside,), filter=expression) as recording:
+    with Recording(gateway.host, interface=(gateway.inside,), filter=Filter.read(expression)) as recording:
         for port in (second, first, second):
             assert seen_by(fetch(gateway.client, gateway.server4, port))[0] == gateway.client4
         (row,) = recording.wait_for(1)
@@ -241,7 +242,7 @@ def test_what_is_in_the_way_is_said_and_nothing_is_changed(gateway: Gateway, mon
     monkeypatch.setenv("SSH_CONNECTION", f"{gateway.client4} 50000 {gateway.near.second.ipv4} 22")
     assert "SSH session" in why_not(gateway, local=True)
     with gateway.host.entered():
-        assert find("tproxy").can_run({"local": True, "filter": f"not host {gateway.client4}"}).ready
+        assert find("tproxy").can_run({"local": True, "filter": Filter.read(f"not host {gateway.client4}")}).ready
         assert find("tproxy").can_run({"local": True, "force": True}).ready
     gateway.host.run("ip", "address", "flush", "dev", gateway.inside)
     gateway.host.run("ip", "-6", "address", "flush", "dev", gateway.inside)
@@ -275,7 +276,7 @@ def test_the_dry_run_shows_every_rule_and_changes_nothing(gateway: Gateway) -> N
     with gateway.host.entered():
         specification = find("tproxy")
         assert specification.explain is not None
-        text = specification.explain({"interface": (gateway.inside,), "filter": "port 443"})
+        text = specification.explain({"interface": (gateway.inside,), "filter": Filter.read("port 443")})
     assert gateway.host.run("nft", "list", "ruleset").stdout == before
     assert gateway.rules() == ""
     # What it prints is what a recording does put in place.
@@ -299,7 +300,7 @@ def test_settings_that_make_no_sense_are_refused(gateway: Gateway) -> None:
             setting.parse(text)
     with gateway.host.entered(), pytest.raises(FilterError, match="process"):
         assert specification.explain is not None
-        specification.explain({"interface": (gateway.inside,), "filter": "process curl"})
+        specification.explain({"interface": (gateway.inside,), "filter": Filter.read("process curl")})
 
 
 def test_ten_thousand_at_once_is_what_it_says(gateway: Gateway, tmp_path: Path) -> None:

@@ -283,3 +283,37 @@ def test_a_sample_of_the_flows_is_recorded_and_says_so(tmp_path: Path) -> None:
 def test_what_is_no_sample_is_refused(tmp_path: Path, sample: str) -> None:
     code, _, err = record(tmp_path / "t", "--sample", sample)
     assert (code, "is not a sample of flows such as 1/16" in err) == (2, True)
+
+
+def test_only_rows_that_match_the_filter_are_written_and_the_files_say_so(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    code, _, err = record(trace, "--duration", "1.5s", "--filter", "server port 443 and not process nginx")
+    assert code == 0, err
+    found = rows(trace)
+    assert found and {row["server_port"] for row in found} == {443}
+    assert "nginx" not in {row["process_name"] for row in found}
+    assert {footer.capture.filter for footer in footers(trace)} == {"server port 443 and not process nginx"}
+    assert sum(row["rows_written"] for row in rows(trace, "health")) == len(found)
+    shown = subprocess.run(
+        [sys.executable, "-m", "netrec", "inspect", str(trace)], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "recorded only what matches: server port 443 and not process nginx" in shown.stdout
+
+
+def test_a_wrong_filter_is_refused_with_its_place(tmp_path: Path) -> None:
+    code, _, err = record(tmp_path / "trace", "--filter", "tcp prot 80")
+    assert code == 2 and not (tmp_path / "trace").exists()
+    assert err.splitlines()[1:] == ["  tcp prot 80", "      ^~~~"]
+
+
+def test_a_source_says_what_it_cannot_filter_by(tmp_path: Path) -> None:
+    log = tmp_path / "haproxy.log"
+    owners = ("--filter", "port 80 or process nginx", "--duration", "1s")
+    code, _, err = record(tmp_path / "trace", "--source", "synthetic,haproxy", "--log", str(log), *owners)
+    assert code == 2 and "source haproxy cannot tell the process of a session" in err
+    assert "             ^~~~" in err
+    code, _, err = record(tmp_path / "trace", "--source", "synthetic,host", *owners)
+    assert code == 0 and "source host has no flows to filter" in err
+    alone = [sys.executable, "-m", "netrec", "record", "--source", "host", "-o", str(tmp_path / "alone"), *owners]
+    done = subprocess.run(alone, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "no flows to select among" in done.stderr

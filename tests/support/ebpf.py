@@ -64,6 +64,10 @@ class Recording:
             self.read()
             time.sleep(0.05)
 
+    def of_table(self, table: str) -> list[dict[str, Any]]:
+        """All rows of a table."""
+        return {"flows": self.rows, "events": self.events}[table]
+
     def of(self, netns: int, **equal: Any) -> list[dict[str, Any]]:
         """The rows of one network namespace whose columns equal the given values."""
         return [
@@ -79,4 +83,4 @@ class Recording:
     def _take(self, batches: Any) -> None:
         for table, batch in batches:
             batch.validate(full=True)
-            {"flows": self.rows, "events": self.events}[table].extend(batch.to_pylist())
+            self.of_table(table).extend(batch.to_pylist())

@@ -9,6 +9,7 @@ live.py             TCP: cumulative counters -> deltas
 datagrams.py        UDP and ICMP: turns of the kernel's maps -> flows (datagram_table.py, datagram_records.py)
 events.py           the events table (event_records.py, event_rows.py; listen_drops.py: what only counters tell)
 dns.py              names for flows and events of DNS clients, from packets that dns.bpf.c copies
+kernel_filter.py    --filter as C (filter.bpf.h asks it), and the cgroups that it names
 rows.py owners.py   records -> the flows table
 recorder_source.py  the life cycle
 """

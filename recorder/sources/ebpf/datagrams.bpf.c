@@ -163,6 +163,15 @@ static inline int datagram(struct __sk_buff *skb, u8 sent)
     key.remote = sent ? destination : source;
     key.local_port = sent ? source_port : destination_port;
     key.remote_port = sent ? destination_port : source_port;
+#ifdef WITH_FILTER
+    struct identity identity = {};
+    identity.local = key.local;
+    identity.remote = key.remote;
+    identity.local_port = key.local_port;
+    identity.remote_port = key.remote_port;
+    if (!either_may_match(&identity, protocol, 0))             /* roles and owners are settled on the rows */
+        return 1;
+#endif
 
     if (!in_sample(&key.local, key.local_port, &key.remote, key.remote_port, sampling_now()))
         return 1;

@@ -51,9 +51,28 @@ static inline struct event *find_event(struct event_key *key, struct event *fres
     return known;
 }
 
+#ifdef WITH_FILTER
+static inline int event_may_match(struct event_key *key, struct event *fresh)
+{
+    struct identity identity = {};
+    identity.local = key->local;
+    identity.remote = key->remote;
+    identity.local_port = key->local_port;
+    identity.remote_port = key->remote_port;
+    if (!either_may_match(&identity, key->protocol, key->role))
+        return 0;
+    return fresh->owner_source != OWNER_CONNECT
+        || owner_may_match(&identity, key->protocol, key->role, CONNECTED, &fresh->owner);
+}
+#endif
+
 static inline void note(struct event_key *key, struct event *fresh, u64 number)
 {
     u32 which = CONTROL_EVENTS;
+#ifdef WITH_FILTER
+    if (!event_may_match(key, fresh))
+        return;
+#endif
     u64 *generation = control.lookup(&which);
     if (!generation)
         return;

@@ -31,24 +31,27 @@ def cgroup2_mount(mounts: Path = Path("/proc/mounts")) -> str | None:
 
 
 class CgroupResolver:
-    """Names of the owner's cgroup; `close` releases the mount."""
+    """Names of the owner's cgroup; `close` releases the mount.
+
+    Attributes: `hybrid`, whether cgroups of version 1 are mounted too.
+    """
 
     def __init__(self) -> None:
         mount = cgroup2_mount()
         self._mount_path = mount or ""
         self._mount = os.open(mount, os.O_RDONLY | os.O_DIRECTORY) if mount else -1
-        self._hybrid = any(line.split()[2] == "cgroup" for line in Path("/proc/mounts").read_text().splitlines())
+        self.hybrid = any(line.split()[2] == "cgroup" for line in Path("/proc/mounts").read_text().splitlines())
         self._known: OrderedDict[tuple[int, int], CgroupNames] = OrderedDict()
 
     def names(self, cgroup: int, pid: int) -> CgroupNames:
         """Container id, unit and pod of a cgroup id (v2) or, where that says nothing, of the process."""
         if not cgroup and not pid:
             return _NOTHING
-        key = (cgroup, pid if self._hybrid else 0)
+        key = (cgroup, pid if self.hybrid else 0)
         found = self._known.get(key)
         if found is None:
             found = names_from_cgroup_path(self._path(cgroup)) if cgroup else _NOTHING
-            if found == _NOTHING and self._hybrid and pid:
+            if found == _NOTHING and self.hybrid and pid:
                 found = self._of_process(pid)
             self._known[key] = found
             if len(self._known) > _CACHE:

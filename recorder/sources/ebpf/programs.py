@@ -1,7 +1,7 @@
 """What is compiled and attached: the request to the compiler. Imports nothing heavy, so that it can be sent first.
 
-The text is common.bpf.h followed by the files of the parts that were asked for; a part that was not asked for is
-neither compiled nor loaded nor attached.
+The text is common.bpf.h, the filter if there is one, and the files of the parts that were asked for; a part that was
+not asked for is neither compiled nor loaded nor attached.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recorder.bpf.compiler import (
     CGROUP_EGRESS,
@@ -22,8 +22,12 @@ from recorder.bpf.compiler import (
 )
 from recorder.sources.ebpf import protocols
 
+if TYPE_CHECKING:
+    from recorder.sources.ebpf.kernel_filter import KernelFilter
+
 FOLDER = Path(__file__).parent
-COMMON = "common.bpf.h"
+COMMON, FILTER = "common.bpf.h", "filter.bpf.h"
+FILTER_CGROUPS = "filter_cgroups"
 MAX_PENDING = 4096
 MAX_EVENTS = 16384
 # Room for what DNS clients exchange in a tenth of a second: some thousand packets. It bounds what parsing may cost.
@@ -34,7 +38,7 @@ _PAGE = 4096
 @dataclass(frozen=True)
 class Part:
     """One file of programs. `tracepoints` maps a program to the raw tracepoint that it is attached to, `cgroup_hooks`
-    to the kind of hook of the root cgroup."""
+    to the kind of hook of the root cgroup. `tcp_state.again` is a second copy of the program tcp_state."""
 
     file: str
     tracepoints: Mapping[str, str] = field(default_factory=dict)
@@ -46,8 +50,8 @@ class Part:
 TCP = Part(
     "tcp.bpf.c",
     {
-        "tcp_state_by_process": "inet_sock_set_state",
-        "tcp_state_by_network": "inet_sock_set_state",
+        "tcp_state": "inet_sock_set_state",
+        "tcp_state.again": "inet_sock_set_state",
         "tcp_reset_received": "tcp_receive_reset",
         "tcp_reset_sent": "tcp_send_reset",
         "tcp_socket_destroyed": "tcp_destroy_sock",
@@ -99,9 +103,23 @@ def chosen(settings: Mapping[str, Any]) -> tuple[Part, ...]:
     return tuple(wanted)
 
 
-def text(parts: tuple[Part, ...] = PARTS) -> str:
+def text(parts: tuple[Part, ...] = PARTS, kernel_filter: KernelFilter | None = None) -> str:
     """The C text of these parts."""
-    return "\n".join((FOLDER / name).read_text() for name in (COMMON, *(part.file for part in parts)))
+    filtering = [kernel_filter.text, _read(FILTER)] if kernel_filter else []
+    return "\n".join([_read(COMMON), *filtering, *(_read(part.file) for part in parts)])
+
+
+def _read(name: str) -> str:
+    return (FOLDER / name).read_text()
+
+
+def kernel_filter(settings: Mapping[str, Any]) -> KernelFilter | None:
+    """The filter of these settings as C; raises `FilterError` when it is too large for the kernel."""
+    if settings.get("filter") is None:
+        return None
+    from recorder.sources.ebpf.kernel_filter import compile_for_kernel
+
+    return compile_for_kernel(settings["filter"])
 
 
 def max_flows(settings: Mapping[str, Any]) -> int:
@@ -136,8 +154,14 @@ def request(settings: Mapping[str, Any]) -> Request:
         defines |= {f"WANT_{name.upper()}": 1 for name in protocols.chosen(settings)}
     if DNS in parts:
         defines |= {"DNS_RING_PAGES": DNS_RING_BYTES // _PAGE}
+    filtering = kernel_filter(settings)
+    if filtering:
+        defines |= filtering.defines
     functions: dict[str, str] = {}
     for part in parts:
         functions |= dict.fromkeys(part.tracepoints, RAW_TRACEPOINT) | dict.fromkeys(part.iterators, ITERATOR)
         functions |= part.cgroup_hooks
-    return Request(text(parts), defines, functions, [name for part in parts for name in part.maps], enumerations)
+    maps = [name for part in parts for name in part.maps]
+    if filtering and filtering.cgroup_terms:
+        maps.append(FILTER_CGROUPS)
+    return Request(text(parts, filtering), defines, functions, maps, enumerations)

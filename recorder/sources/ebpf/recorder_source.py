@@ -23,8 +23,10 @@ from recorder.sources.ebpf.programs import (
     DATAGRAMS,
     DNS,
     EVENTS,
+    FILTER_CGROUPS,
     MAX_PENDING,
     chosen,
+    kernel_filter,
     max_events,
     max_flows,
     ring_bytes,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from recorder.sources.ebpf.datagrams import DatagramSource
     from recorder.sources.ebpf.dns import DnsSource
     from recorder.sources.ebpf.events import EventSource
+    from recorder.sources.ebpf.kernel_filter import CgroupTerms
 
 
 class EbpfSource:
@@ -58,6 +61,7 @@ class EbpfSource:
         self._datagrams: DatagramSource | None = None
         self._events: EventSource | None = None
         self._dns: DnsSource | None = None
+        self._cgroup_terms: CgroupTerms | None = None
         self._links: list[int] = []
         # Held for as long as a budget needs to know how long the programs run.
         self._run_times: int | None = None
@@ -100,6 +104,12 @@ class EbpfSource:
         self._set_control(r.CONTROL_SAMPLING, self._effort.sampling)
         if self._context.settings.get("max_cpu"):
             self._run_times = syscalls.keep_run_times()
+        filtering = kernel_filter(self._context.settings)
+        if filtering and filtering.cgroup_terms:
+            from recorder.sources.ebpf.kernel_filter import CgroupTerms
+
+            self._cgroup_terms = CgroupTerms(loaded.maps[FILTER_CGROUPS], filtering.cgroup_terms, self._cgroups.hybrid)
+            self._cgroup_terms.refresh()
         for name, tracepoint in self._tracepoints.items():
             self._links.append(syscalls.attach_raw_tracepoint(loaded.functions[name], tracepoint))
         self._iterators = {
@@ -161,6 +171,8 @@ class EbpfSource:
 
     def read(self) -> Iterator[tuple[str, Any]]:
         """Rows of the flows that have ended since the last call and, when the active timeout is due, of the others."""
+        if self._cgroup_terms:
+            self._cgroup_terms.refresh()
         if self._events:
             self._events.take()
         yield from self._ended()

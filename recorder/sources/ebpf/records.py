@@ -35,7 +35,7 @@ FLOW = np.dtype(
         ("owner_source", "u1"),
         ("state", "u1"),
         ("protocol", "u1"),
-        ("unused", "u1"),
+        ("reported", "u1"),
         ("comm", "S16"),
     ],
     align=True,

@@ -12,7 +12,8 @@
 
 enum { KIND_CLOSED = 1, KIND_ALIVE, KIND_BASELINE, KIND_STALE, KIND_LISTENER };
 enum { FLAG_RESET_SENT = 1, FLAG_RESET_RECEIVED = 2, FLAG_DUPLICATE = 4, FLAG_ROLE_INFERRED = 8, FLAG_ESTABLISHED = 16,
-       FLAG_AWAITS_OWNER = 32, FLAG_AWAITS_RESET = 64 };
+       FLAG_AWAITS_OWNER = 32, FLAG_AWAITS_RESET = 64,
+       FLAG_UNWANTED = 128 /* by its owner: kept for its other end's sake, and for its events */ };
 
 struct socket_entry {
     u64 sk, id, start, established, last, pair;
@@ -26,7 +27,7 @@ struct flow {
     struct address local, remote;
     u32 segments_out, segments_in, retransmits, srtt, rtt_min, pid, uid, netns, error, sampling;
     u16 local_port, remote_port;
-    u8 family, role, flags, kind, owner_source, state, protocol, unused;
+    u8 family, role, flags, kind, owner_source, state, protocol, reported; /* reported: it had rows before */
     char comm[16];
 };
 
@@ -46,6 +47,7 @@ BPF_TABLE("hash", u64, struct socket_entry, sockets, MAX_FLOWS);
 BPF_TABLE("hash", u64, u64, clients, MAX_FLOWS);           /* identity hash of a connected client -> its socket */
 BPF_TABLE("hash", u64, struct flow, pending, MAX_PENDING); /* closed, waiting for who closed it or who reset it */
 BPF_TABLE("lru_hash", struct listener_key, struct listener, listeners, 16384);
+BPF_TABLE("percpu_array", u32, u64, transitions, 1);           /* the last change of state that was taken on here */
 BPF_RINGBUF_OUTPUT(flows, RING_PAGES);
 
 static inline u64 identity_hash(struct identity *identity, u8 role)
@@ -117,7 +119,7 @@ static inline void fill(struct flow *flow, struct socket_entry *entry, struct id
     flow->netns = identity->netns;
     flow->family = identity->family;
     flow->protocol = 6;
-    flow->unused = 0;
+    flow->reported = !entry->start || ((entry->last << 8) ^ entry->id) > 255;
     /* The sender adds to bytes_sent after it added to bytes_retrans: read in the same order. */
     READ(again, sk, OFFSET_tcp_sock_bytes_retrans);
     READ(flow->sent, sk, OFFSET_tcp_sock_bytes_sent);
@@ -156,60 +158,79 @@ static inline void emit(struct flow *flow)
     flows.ringbuf_submit(slot, 1 /* no wake-up: user space polls on a timer */);
 }
 
-/* Two programs on the same tracepoint. The kernel skips a program that is interrupted by an event of its own on the same
- * processor; these transitions happen in process context with interrupts on, the others almost always in softirq, so with
- * two programs neither makes the other miss an event. What is skipped all the same is counted by the kernel. */
-int tcp_state_by_process(struct bpf_raw_tracepoint_args *ctx)
+static inline void connecting(u64 sk)
 {
-    u64 sk = ctx->args[0];
-    int new = ctx->args[2];
-    if (new != SYN_SENT && new != FIN_WAIT1 && new != LAST_ACK && new != LISTEN)
-        return 0;
-    u16 protocol = 0;
-    READ(protocol, sk, OFFSET_sock_sk_protocol);
-    if (protocol != 6)
-        return 0;
-    if (new == SYN_SENT) {
-        struct socket_entry entry = {};
-        entry.start = bpf_ktime_get_boot_ns();
-        entry.role = ROLE_CLIENT;
-        if (current_owner(&entry.owner))
-            entry.owner_source = OWNER_CONNECT;
-        insert(sk, &entry);
-    } else if (new == LISTEN) {
-        struct identity identity;
-        struct listener_key key = {};
-        struct listener listener = {};
-        if (!identify(sk, &identity))
-            return 0;
-        listener_key_of(&identity, &key);
-        listener.sk = sk;
-        if (current_owner(&listener.owner))
-            listener.owner_source = OWNER_LISTENER;
-        listeners.update(&key, &listener);
-    } else {                                                   /* close() or shutdown() */
-        struct socket_entry *entry = sockets.lookup(&sk);
-        if (entry && entry->owner_source != OWNER_CONNECT) {
-            struct owner owner = {};
-            if (current_owner(&owner)) {
-                entry->owner = owner;
-                entry->owner_source = OWNER_CLOSE;
-            }
-        }
+    struct socket_entry entry = {};
+    struct identity identity;
+#ifdef WITH_FILTER
+    if (!identify(sk, &identity) || !ends_may_match(&identity, 6, ROLE_CLIENT, CONNECTING))
+        return;
+#endif
+    entry.start = bpf_ktime_get_boot_ns();
+    entry.role = ROLE_CLIENT;
+    if (current_owner(&entry.owner)) {
+        entry.owner_source = OWNER_CONNECT;
+#ifdef WITH_FILTER
+        if (!owner_may_match(&identity, 6, ROLE_CLIENT, CONNECTING, &entry.owner))
+            entry.flags = FLAG_UNWANTED;
+#endif
     }
-    return 0;
+    insert(sk, &entry);
+}
+
+static inline void listening(u64 sk)
+{
+    struct identity identity;
+    struct listener_key key = {};
+    struct listener listener = {};
+    if (!identify(sk, &identity))
+        return;
+    listener_key_of(&identity, &key);
+    listener.sk = sk;
+    if (current_owner(&listener.owner))
+        listener.owner_source = OWNER_LISTENER;
+    listeners.update(&key, &listener);
+}
+
+static inline void not_listening(u64 sk)
+{
+    struct identity identity;
+    struct listener_key key = {};
+    if (!identify(sk, &identity))
+        return;
+    listener_key_of(&identity, &key);
+    struct listener *listener = listeners.lookup(&key);
+    if (listener && listener->sk == sk)
+        listeners.delete(&key);
+}
+
+/* close() or shutdown(), in the process's context. */
+static inline void closing_by_process(u64 sk)
+{
+    struct socket_entry *entry = sockets.lookup(&sk);
+    if (!entry || entry->owner_source == OWNER_CONNECT)
+        return;
+    struct owner owner = {};
+    if (current_owner(&owner)) {
+        entry->owner = owner;
+        entry->owner_source = OWNER_CLOSE;
+    }
 }
 
 static inline void forget(u64 sk)
 {
-    sockets.delete(&sk);
-    count(COUNT_DELETED);
+    if (!sockets.delete(&sk))
+        count(COUNT_DELETED);
 }
 
 /* An accepted socket is established within microseconds of its making, and only now has its addresses. */
 static inline void accepted(u64 sk, struct identity *identity)
 {
     struct socket_entry entry = {};
+#ifdef WITH_FILTER
+    if (!ends_may_match(identity, 6, ROLE_SERVER, CONNECTED))
+        return;
+#endif
     entry.start = entry.established = bpf_ktime_get_boot_ns();
     entry.role = ROLE_SERVER;
     entry.flags = FLAG_ESTABLISHED;
@@ -228,13 +249,24 @@ static inline void accepted(u64 sk, struct identity *identity)
     insert(sk, &entry);
 }
 
-/* A client's port is chosen after SYN_SENT: whether its flow is in the sample is known only now. */
+/* A client's port is chosen after SYN_SENT: whether its flow is in the sample, and what a filter says of that port, is
+ * known only now. */
 static inline void connected(u64 sk, struct socket_entry *entry, struct identity *identity)
 {
     if (!choose(entry, identity)) {
         forget(sk);
         return;
     }
+#ifdef WITH_FILTER
+    if (FILTER_CLIENT_PORT) {
+        if (!ends_may_match(identity, 6, ROLE_CLIENT, CONNECTED)) {
+            forget(sk);
+            return;
+        }
+        if (entry->owner_source == OWNER_CONNECT && !owner_may_match(identity, 6, ROLE_CLIENT, CONNECTED, &entry->owner))
+            entry->flags |= FLAG_UNWANTED;
+    }
+#endif
     entry->established = bpf_ktime_get_boot_ns();
     entry->pair = identity_hash(identity, ROLE_CLIENT);
     entry->flags |= FLAG_ESTABLISHED;
@@ -245,9 +277,9 @@ static inline void connected(u64 sk, struct socket_entry *entry, struct identity
 static inline void established(u64 sk, int old)
 {
     struct identity identity;
-    if (!identify(sk, &identity))
-        return;
     struct socket_entry *entry = sockets.lookup(&sk);
+    if ((!entry && old != SYN_RECV) || !identify(sk, &identity))
+        return;
     if (entry && !(entry->flags & FLAG_ESTABLISHED)) {         /* also of two that connected to each other at once */
         connected(sk, entry, &identity);
     } else if (old == SYN_RECV) {
@@ -269,7 +301,7 @@ static inline void closed(u64 sk, int old)
         u64 pair = entry->pair;
         clients.delete(&pair);
     }
-    if (identify(sk, &identity) && (entry->sampling || choose(entry, &identity))) {
+    if (!(entry->flags & FLAG_UNWANTED) && identify(sk, &identity) && (entry->sampling || choose(entry, &identity))) {
         fill(&flow, entry, &identity);
         flow.kind = KIND_CLOSED;
         flow.state = old;
@@ -282,6 +314,13 @@ static inline void closed(u64 sk, int old)
         /* Data after close(): the kernel's tcp_reset() runs before it answers with a reset of our own. */
         if ((old == FIN_WAIT1 || old == FIN_WAIT2) && (flow.flags & FLAG_RESET_RECEIVED))
             flow.flags |= FLAG_AWAITS_RESET;
+#ifdef WITH_FILTER
+        /* Of a flow that has had a row user space knows the counters: it must hear of the end. */
+        if (!flow.reported && !(flow.flags & FLAG_AWAITS_OWNER) && !owner_may_match(&identity, 6, flow.role, CONNECTED, &entry->owner))
+            flow.kind = 0;
+        if (FILTER_CLIENT_PORT && !(flow.flags & FLAG_ESTABLISHED) && !ends_may_match(&identity, 6, flow.role, CONNECTED))
+            flow.kind = 0;
+#endif
     }
     /* Out of the map first: a scan after this record has left can not meet the socket any more. */
     forget(sk);
@@ -297,30 +336,42 @@ static inline void closed(u64 sk, int old)
     emit(&flow);
 }
 
-int tcp_state_by_network(struct bpf_raw_tracepoint_args *ctx)
+/* Loaded twice, and attached twice to the same tracepoint: the kernel skips a program that is interrupted, on the same
+ * processor, by an event of its own. While one copy is interrupted the other is not running, so that at least one
+ * copy sees every event; the copy that comes first takes it on and the second recognises it. After an interruption the
+ * second may not: whatever is done here may be done twice. (Nothing interrupts an event that interrupts: softirqs do
+ * not nest, and no hard interrupt changes the state of a socket. A socket's own changes come one after the other.) */
+int tcp_state(struct bpf_raw_tracepoint_args *ctx)
 {
     u64 sk = ctx->args[0];
     int old = ctx->args[1], new = ctx->args[2];
-    if (new != ESTABLISHED && new != CLOSED)
+    if (new > LISTEN || !(1 << new & (1 << SYN_SENT | 1 << ESTABLISHED | 1 << FIN_WAIT1 | 1 << LAST_ACK | 1 << CLOSED | 1 << LISTEN)))
         return 0;
+    u32 here = 0;
+    u64 *last = transitions.lookup(&here), this = sk ^ (u64)new;
+    if (!last)
+        return 0;
+    if (*last == this) {
+        *last = 0;
+        return 0;
+    }
+    *last = this;
     u16 protocol = 0;
     READ(protocol, sk, OFFSET_sock_sk_protocol);
     if (protocol != 6)
         return 0;
-    if (new == ESTABLISHED) {
+    if (new == SYN_SENT)
+        connecting(sk);
+    else if (new == ESTABLISHED)
         established(sk, old);
-    } else if (old == LISTEN) {
-        struct identity identity;
-        struct listener_key key = {};
-        if (identify(sk, &identity)) {
-            listener_key_of(&identity, &key);
-            struct listener *listener = listeners.lookup(&key);
-            if (listener && listener->sk == sk)
-                listeners.delete(&key);
-        }
-    } else {
+    else if (new == LISTEN)
+        listening(sk);
+    else if (new == FIN_WAIT1 || new == LAST_ACK)
+        closing_by_process(sk);
+    else if (old == LISTEN)
+        not_listening(sk);
+    else
         closed(sk, old);
-    }
     return 0;
 }
 
@@ -332,6 +383,23 @@ int tcp_reset_received(struct bpf_raw_tracepoint_args *ctx)
         entry->flags |= FLAG_RESET_RECEIVED;
     return 0;
 }
+
+#ifdef WITH_FILTER
+static inline int record_may_match(struct flow *flow)
+{
+    struct identity identity = {};
+    struct owner owner = {};
+    identity.local = flow->local;
+    identity.remote = flow->remote;
+    identity.local_port = flow->local_port;
+    identity.remote_port = flow->remote_port;
+    owner.pid = flow->pid;
+    owner.uid = flow->uid;
+    owner.cgroup = flow->cgroup;
+    __builtin_memcpy(owner.comm, flow->comm, sizeof(owner.comm));
+    return owner_may_match(&identity, flow->protocol, flow->role, CONNECTED, &owner);
+}
+#endif
 
 static inline void emit_pending(u64 sk, u8 flags, struct owner *owner)
 {
@@ -357,6 +425,12 @@ static inline void emit_pending(u64 sk, u8 flags, struct owner *owner)
         __builtin_memcpy(slot->comm, owner->comm, sizeof(owner->comm));
         slot->owner_source = OWNER_CLOSE;
     }
+#ifdef WITH_FILTER
+    if (!slot->reported && !record_may_match(slot)) {
+        flows.ringbuf_discard(slot, 1);
+        return;
+    }
+#endif
     count(COUNT_SEEN);
     flows.ringbuf_submit(slot, 1);
 }
@@ -470,6 +544,10 @@ int bpf_iter__tcp(struct tcp_context *ctx)
         if (like_a_server || find_listener(&identity))
             entry.role = ROLE_SERVER;
     }
+#ifdef WITH_FILTER
+    if (!ends_may_match(&identity, 6, entry.role, CONNECTED))
+        return 0;
+#endif
     entry.pair = identity_hash(&identity, entry.role);
     if (!insert(sk, &entry))
         return 0;
@@ -512,6 +590,8 @@ int bpf_iter__bpf_map_elem(struct map_context *ctx)
         flow.kind = KIND_STALE;                                /* its death was missed: the memory is another's now */
         flow.sk = entry.sk;
         flow.id = entry.id;
+    } else if (entry.flags & FLAG_UNWANTED) {
+        return 0;
     } else {
         fill(&flow, &entry, &identity);
         flow.kind = KIND_ALIVE;

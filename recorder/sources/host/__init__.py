@@ -34,6 +34,7 @@ SOURCE = SourceSpecification(
     tables=("host",),
     can_run=_can_run,
     create=_create,
+    filters="none",
     settings=(
         Setting("host-interval", 10.0, "Read the host's gauges at this interval.", _interval, "TIME"),
         Setting(

@@ -66,6 +66,7 @@ def _specification(name: str) -> SourceSpecification:
         tables=("flows",),
         can_run=lambda settings: _can_run(name, settings),
         create=create,
+        filters="addresses",
         settings=(
             Setting("log", None, "The proxy's log file: followed as it grows; also .gz.", str, "FILE"),
             Setting("log-syslog", None, "Receive the log here: udp://ADDRESS:PORT or a Unix socket.", str, "WHERE"),

@@ -81,10 +81,10 @@ SOURCE = SourceSpecification(
     can_run=can_run,
     create=_create,
     explain=explain,
+    filters="addresses",
     settings=(
         Setting("interface", (), "Proxy TCP that comes in by this interface of a gateway.", str, "NAME", True),
         Setting("local", False, "Proxy the TCP connections that this host itself opens.", bool),
-        Setting("filter", "", "Take these sessions only: a tcpdump expression.", str, "EXPR"),
         Setting("no-spoof", False, "Dial servers with the gateway's own address, not the client's.", bool),
         Setting("http-query", False, "Record the query strings of HTTP requests too.", bool),
         Setting("port", None, "Listen on this port of loopback (default: any free one).", _port, "PORT"),

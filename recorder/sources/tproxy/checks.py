@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from netrec.errors import CannotRecordError, UsageError
-from netrec.filter import parse
+from netrec.filter import Filter
 from netrec.filter.nftables import rules
 from recorder.sources.tproxy import dial
 from recorder.sources.tproxy.nftables import Nftables, NftablesError
@@ -120,11 +120,10 @@ def workers(settings: Mapping[str, Any]) -> int:
     return int(settings.get("workers") or len(os.sched_getaffinity(0)))
 
 
-def _ways(expression: Any) -> tuple[str, ...]:
-    if not expression:
+def _ways(given: Filter | None) -> tuple[str, ...]:
+    if given is None:
         return ("",)
-    text = expression if isinstance(expression, str) else ""
-    found = rules(parse(expression) if isinstance(expression, str) else expression, text=text)
+    found = rules(given.expression, text=given.text)
     if not found:
         raise UsageError("no TCP connection can match the filter", "look at it again")
     return tuple(found)
@@ -228,7 +227,7 @@ def _refuse_closed_input(ruleset: list[dict[str, Any]]) -> None:
             )
 
 
-def _refuse_own_ssh(expression: Any) -> None:
+def _refuse_own_ssh(given: Filter | None) -> None:
     """Whoever works here over SSH must not be cut off by a filter that takes that session's addresses."""
     words = os.environ.get("SSH_CONNECTION", "").split()
     if len(words) != 4:
@@ -247,8 +246,7 @@ def _refuse_own_ssh(expression: Any) -> None:
         "server_address": pa.array([words[2]]),
         "server_port": pa.array([int(words[3])], pa.int32()),
     }
-    tree = parse(expression) if isinstance(expression, str) and expression else expression
-    if not tree or evaluate(tree, tables.batch(tables.FLOWS, row, 1)).any():
+    if given is None or evaluate(given.expression, tables.batch(tables.FLOWS, row, 1)).any():
         raise CannotRecordError(
             f"the filter would also catch this machine's own SSH session ({words[0]} to port {words[3]})",
             f"leave it out (--filter 'not host {words[0]}'), or give --force",
