@@ -62,10 +62,14 @@ static inline u16 network_to_host(u16 port)
     return __builtin_bswap16(port);
 }
 
+/* How much of a socket's common part is read: all up to the last of what is asked for. */
+enum { END_OF_NET = OFFSET_sock_common_skc_net + 8, END_OF_IPV6 = OFFSET_sock_common_skc_v6_rcv_saddr + 16,
+       COMMON_BYTES = END_OF_NET > END_OF_IPV6 ? END_OF_NET : END_OF_IPV6 };
+
 /* One read of the common part instead of one per field. IPv4 is kept as ::ffff:a.b.c.d. */
 static inline int identify(u64 sk, struct identity *identity)
 {
-    u64 common[SIZE_sock_common / 8];
+    u64 common[COMMON_BYTES / 8];
     u64 net = 0;
     if (read_kernel(common, sizeof(common), (void *)sk))
         return 0;

@@ -573,7 +573,6 @@ int bpf_iter__bpf_map_elem(struct map_context *ctx)
     struct identity identity;
     struct flow flow = {};
     u8 state = 0;
-    u16 number = 0;
     if (!key || !value)
         return 0;
     u64 *age = control.lookup(&zero);
@@ -584,15 +583,13 @@ int bpf_iter__bpf_map_elem(struct map_context *ctx)
     READ(state, entry.sk, OFFSET_sock_common_skc_state);
     if (state == CLOSED || state == SYN_RECV)
         return 0;
-    if (!identify(entry.sk, &identity))
-        identity.family = 0;
-    if (!identity.family || (entry.pair && identity_hash(&identity, entry.role) != entry.pair)) {
+    if (!identify(entry.sk, &identity) || (entry.pair && identity_hash(&identity, entry.role) != entry.pair)) {
         flow.kind = KIND_STALE;                                /* its death was missed: the memory is another's now */
         flow.sk = entry.sk;
         flow.id = entry.id;
-    } else if (entry.flags & FLAG_UNWANTED) {
-        return 0;
     } else {
+        if (entry.flags & FLAG_UNWANTED)
+            return 0;
         fill(&flow, &entry, &identity);
         flow.kind = KIND_ALIVE;
         flow.state = state;
