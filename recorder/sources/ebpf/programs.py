@@ -6,7 +6,7 @@ not asked for is neither compiled nor loaded nor attached.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,6 +89,13 @@ DNS = Part(
     maps=("dns_packets",),
 )
 PARTS = (DATAGRAMS, TCP, EVENTS, DNS)
+
+
+def without_copy(programs: Iterable[str]) -> list[str]:
+    """The programs that have no second copy: an event that the kernel skips one of these for is lost."""
+    names = list(programs)
+    copied = {name.partition(".")[0] for name in names if "." in name}
+    return [name for name in names if name.partition(".")[0] not in copied]
 
 
 def chosen(settings: Mapping[str, Any]) -> tuple[Part, ...]:
