@@ -171,7 +171,7 @@ def _check_filter(given: Filter | None, chosen: Sequence[SourceSpecification], q
                 span=owners[0].span,
             )
         if source.filters == "none" and not quiet:
-            click.echo(f"source {source.name} has no flows to filter: it records all that it reads", err=True)
+            click.echo(f"netrec: source {source.name} has no flows to filter: it records all that it reads", err=True)
     if all(source.filters == "none" for source in chosen):
         raise UsageError("--filter has no flows to select among", "leave it out, or add a source of flows")
 

@@ -196,7 +196,9 @@ class EbpfSource:
         counters = self._counters.read().astype(np.int64)
         new = dict(zip(r.COUNTERS, counters - self._last_counters, strict=True))
         total = dict(zip(r.COUNTERS, counters, strict=True))
-        misses = sum(syscalls.recursion_misses(self._loaded.functions[name]) for name in without_copy(self._tracepoints))
+        misses = sum(
+            syscalls.recursion_misses(self._loaded.functions[name]) for name in without_copy(self._tracepoints)
+        )
         health = SourceHealth(
             events_seen=int(new["seen"]) + self._taken,
             lost_in_ring=int(new["lost_ring"] + new["lost_dns"]),

@@ -46,6 +46,7 @@ SOURCE = SourceSpecification(
     tables=(),
     can_run=can_run,
     create=create,
+    filters="none",
     settings=(
         Setting(
             "program",
