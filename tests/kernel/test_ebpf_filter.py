@@ -100,7 +100,8 @@ def test_the_rows_are_those_of_a_filter_over_everything(network: Network) -> Non
             for table in (tables.FLOWS, tables.EVENTS):
                 found, every = filtered[text].of_table(table.name), everything.of_table(table.name)
                 wanted = rows_of(every, table, space.inode, one)
-                assert rows_of(found, table, space.inode, rest) == wanted, (text, table.name)
+                left = rows_of(found, table, space.inode, rest)
+                assert left == wanted, f"{text}: {table.name}: too much {left - wanted}, too little {wanted - left}"
                 assert table is tables.EVENTS or bool(wanted) == (text != NOTHING), text
     nothing = filtered[NOTHING]
     assert (nothing.rows, nothing.events) == ([], [])
