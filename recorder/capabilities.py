@@ -7,6 +7,7 @@ starts from then on. Threads that are there already, such as those of allocators
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import struct
@@ -93,8 +94,12 @@ def keep_only(names: Iterable[str]) -> list[str]:
     # struct __user_cap_data_struct twice: effective, permitted, inheritable.
     data = ctypes.create_string_buffer(b"".join(struct.pack("=III", half, half, 0) for half in halves))
     _check(_libc.capset(header, data))
-    threads = list(Path("/proc/self/task").iterdir())
-    return sorted((thread / "comm").read_text().strip() for thread in threads if effective(thread) - kept)
+    richer = []
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            if effective(thread) - kept:
+                richer.append((thread / "comm").read_text().strip())
+    return sorted(richer)
 
 
 def _names(bits: int) -> frozenset[str]:
