@@ -87,6 +87,7 @@ BLOWS = [
     ("recorder", signal.SIGKILL),
     ("recorder", signal.SIGSTOP),
     ("guard", signal.SIGKILL),
+    ("guard", signal.SIGSTOP),
 ]
 
 

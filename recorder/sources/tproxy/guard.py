@@ -14,8 +14,8 @@ Every `TICK` it looks whether the recorder and the workers run, and listens to t
 gone or stopped ends the proxy: nothing more is chosen at once, the workers are killed (their sockets are closed by the
 kernel, and their peers told), and a moment later table, rules and routes are gone. A worker that is stopped, or says
 nothing for `HUNG_TICKS`, is killed: the recorder replaces it. If the guard itself dies, the kernel takes the table
-away, and the recorder the routes. While no worker runs, or one is full, or silent for `SILENT_TICKS` (a busy machine
-can do that), new sessions are counted and pass by.
+away, and the recorder the routes; the recorder kills one that is stopped or has nothing to say. While no worker runs,
+or one is full, or silent for `SILENT_TICKS` (a busy machine can do that), new sessions are counted and pass by.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from recorder.capabilities import keep_only
 from recorder.sources.tproxy.nftables import Nftables, NftablesError
 from recorder.sources.tproxy.plan import TABLE, Plan, from_json, run_ip
-from recorder.sources.tproxy.processes import KEPT
+from recorder.sources.tproxy.processes import KEPT, stopped
 
 TICK = 0.05
 SILENT_TICKS = 15
@@ -91,11 +91,11 @@ class Guard:
                 self._tick(ticks)
 
     def _tick(self, ticks: int) -> None:
-        if _stopped(self._recorder):
+        if stopped(self._recorder):
             self._fail("the recorder was stopped")
         for worker in self._workers.values():
             worker.silent += worker.silent >= 0
-            if worker.silent > HUNG_TICKS or _stopped(worker.pid):
+            if worker.silent > HUNG_TICKS or stopped(worker.pid):
                 worker.kill()
         self._settle()
         if not self._done and self._nftables and ticks % COUNTER_TICKS == 0:
@@ -201,14 +201,6 @@ class Guard:
     def _say(self, line: str) -> None:
         with contextlib.suppress(OSError):
             self._control.sendall(line.replace("\n", " ").encode() + b"\n")
-
-
-def _stopped(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b") ")[2][:1] in (b"T", b"t")
-    except OSError:
-        return False  # gone: its pipe says so
 
 
 def main() -> None:

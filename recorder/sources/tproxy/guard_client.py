@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import socket
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 from netrec.errors import CannotRecordError
 from recorder.sources.tproxy.plan import Plan
-from recorder.sources.tproxy.processes import ended, spawn
+from recorder.sources.tproxy.processes import ended, spawn, stopped
 
 PATIENCE = 20.0
+LOOK = 0.5  # while it is waited for, whether it was stopped is looked at this often
+# It says what it has counted once a second: one that says nothing for so long hangs.
+SILENCE = 15.0
 
 
 class GuardClient:
@@ -22,7 +26,7 @@ class GuardClient:
         self._answers = b""
         self._unasked: list[str] = []
         self._control, guards = socket.socketpair()
-        self._control.settimeout(PATIENCE)
+        self._heard = time.monotonic()
         with guards:
             given = {"plan": asdict(plan), "control": guards.fileno()}
             self.process: subprocess.Popen[bytes] = spawn("guard", given, [guards.fileno()])
@@ -32,10 +36,10 @@ class GuardClient:
 
         Raises `CannotRecordError`; the guard has taken everything away then.
         """
-        self._control.settimeout(PATIENCE)
+        self._control.settimeout(LOOK)
         try:
             socket.send_fds(self._control, [line.encode() + b"\n"], list(descriptors))
-            while (answer := self._line()) != "ok":
+            while (answer := self._answer()) != "ok":
                 if answer.startswith("error "):
                     raise CannotRecordError(
                         f"the rules could not be put in place ({answer.removeprefix('error ')})",
@@ -46,14 +50,15 @@ class GuardClient:
             raise CannotRecordError(f"the proxy's guard has gone ({problem})", "nothing is left in place") from None
 
     def words(self) -> Iterator[tuple[str, str]]:
-        """What it has said unasked, as word and rest. Raises `OSError` when it has gone."""
+        """What it has said unasked, as word and rest. Raises `OSError` when it is gone, if need be by our hand."""
         self._control.setblocking(False)
         gone: OSError | None = None
         try:
             while True:
                 self._unasked.append(self._line())
         except BlockingIOError:
-            pass
+            if time.monotonic() - self._heard > SILENCE or stopped(self.process.pid):
+                gone = self._kill()
         except OSError as problem:
             gone = problem
         while self._unasked:
@@ -69,11 +74,27 @@ class GuardClient:
         self._control.close()
         return ended(self.process, 5.0) == 0
 
+    def _answer(self) -> str:
+        """The next line, waited for. Raises `OSError` when it does not come; the guard is gone then."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return self._line()
+            except TimeoutError:
+                if time.monotonic() > deadline or stopped(self.process.pid):
+                    raise self._kill() from None
+
+    def _kill(self) -> OSError:
+        """A guard that cannot act is worse than none: the kernel takes the table away when it has gone."""
+        self.process.kill()
+        return ConnectionResetError("it was stopped or did not answer")
+
     def _line(self) -> str:
         while b"\n" not in self._answers:
             got = self._control.recv(4096)
             if not got:
                 raise ConnectionResetError("it has ended")
             self._answers += got
+            self._heard = time.monotonic()
         line, _, self._answers = self._answers.partition(b"\n")
         return line.decode()

@@ -37,3 +37,12 @@ def ended(process: subprocess.Popen[bytes], patience: float) -> int:
     except subprocess.TimeoutExpired:
         process.kill()
         return process.wait()
+
+
+def stopped(pid: int) -> bool:
+    """Whether it was told to stop (SIGSTOP, a debugger); one that is gone was not."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b") ")[2][:1] in (b"T", b"t")
+    except OSError:
+        return False

@@ -156,8 +156,8 @@ class TproxySource:
                     if before and self._unmet:
                         self._fail("packets that it was given never arrived (does a firewall rule drop them at input?)")
                         return
-        except OSError:
-            self._fail("its guard has ended")
+        except OSError as problem:
+            self._fail(f"its guard is gone: {problem}")
 
     def _fail(self, reason: str) -> None:
         self._failure = self._failure or reason
