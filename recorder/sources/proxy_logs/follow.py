@@ -15,6 +15,7 @@ import json
 import os
 import re
 import socket
+import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -29,6 +30,8 @@ LONGEST = 1 << 20
 OFFSET_BITS = 40
 # What follows a log's name in that of a rotated one: a number, a date, both with or without compression.
 _ROTATED = r"[.-](\d[\d.T_-]*|old)(\.gz)?"
+# What reading a compressed file raises that was cut short or changed.
+_DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error)
 
 
 @dataclass
@@ -89,12 +92,19 @@ class FollowedFile:
         self._open_next(going_on=bool(self._older))
 
     def read(self) -> list[tuple[int, bytes]]:
-        """Whole lines that have come, each with its position; at most about a megabyte of them."""
+        """Whole lines that have come, each with its position; at most about a megabyte of them.
+
+        Raises `CannotRecordError` where a compressed file is damaged, after all lines before that.
+        """
         if self._file is None:
             self._open_next()
             if self._file is None:
                 return []
-        data = self._file.read(CHUNK)
+        try:
+            # A whole read of a damaged file would lose what came before the damage.
+            data = self._file.read1(CHUNK) if isinstance(self._file, gzip.GzipFile) else self._file.read(CHUNK)
+        except _DAMAGED as problem:
+            raise self._damaged(problem) from None
         if not data:
             return self._at_the_end()
         return self._split(data)
@@ -171,7 +181,17 @@ class FollowedFile:
         place.inode = inode
         self._place, self._file, self._known = place, file, True
         self._note_beginning()
-        file.seek(place.offset)
+        try:
+            file.seek(place.offset)
+        except _DAMAGED as problem:
+            raise self._damaged(problem) from None
+
+    def _damaged(self, problem: Exception) -> CannotRecordError:
+        assert self._file is not None
+        return CannotRecordError(
+            f"{self._file.name} is damaged after {self._place.offset:,} bytes of its text ({problem})",
+            "all lines before it are recorded; unpack the log again, or move it away to go on with newer ones",
+        )
 
     def _rotated(self) -> list[Path]:
         """The file that was being read, when it has another name by now, and those that came after it, oldest first.
@@ -186,13 +206,15 @@ class FollowedFile:
         others: list[tuple[int, Path]] = []
         pattern = re.compile(re.escape(self.path.name) + _ROTATED)
         for path in self.path.parent.glob(glob.escape(self.path.name) + "?*"):
+            if path.suffix == ".gz" and path.with_suffix("").exists():
+                continue  # it is being compressed: the copy may be half of it
             with contextlib.suppress(OSError):
                 others.append((path.stat().st_mtime_ns, path))
         others.sort()
         if not self._place.inode:  # there was no file yet: what was rotated since then is new
             return [path for written, path in others if written >= self._since and pattern.fullmatch(path.name)]
         for number, (_, path) in enumerate(others):
-            with contextlib.suppress(OSError, EOFError):
+            with contextlib.suppress(OSError):
                 if self._is(path):
                     later = [other for _, other in others[number + 1 :] if pattern.fullmatch(other.name)]
                     return [path, *(other for other in later if not self._is(other))]
@@ -203,13 +225,13 @@ class FollowedFile:
         if not self._place.length:
             return path.stat().st_ino == self._place.inode
         with _open(path) as file:
-            return _hash(file.read(self._place.length)) == self._place.beginning
+            return _hash(_start(file, self._place.length)) == self._place.beginning
 
     def _note_beginning(self) -> None:
         if self._file is None or self._place.length >= BEGINNING:
             return
         with _open(Path(f"/proc/self/fd/{self._file.fileno()}"), zipped=self._zipped()) as file:
-            beginning = file.read(BEGINNING)
+            beginning = _start(file, BEGINNING)
         self._place.length, self._place.beginning = len(beginning), _hash(beginning)
 
     def _zipped(self) -> bool:
@@ -247,6 +269,15 @@ def _open(path: Path, zipped: bool | None = None) -> IO[bytes]:
     if path.suffix == ".gz" if zipped is None else zipped:
         return gzip.open(path, "rb")  # type: ignore[return-value]
     return path.open("rb")
+
+
+def _start(file: IO[bytes], size: int) -> bytes:
+    """The first so many bytes, or what there is of them."""
+    data = b""
+    with contextlib.suppress(*_DAMAGED):
+        while len(data) < size and (more := file.read1(size - len(data))):  # type: ignore[attr-defined]
+            data += more
+    return data
 
 
 def _inode(path: Path) -> int:

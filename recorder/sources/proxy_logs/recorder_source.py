@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -10,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
+from netrec.errors import CannotRecordError
 from netrec.text import printable
 from recorder.source import CaptureContext, SourceHealth
 from recorder.sources.proxy_logs import session as sessions
@@ -38,6 +40,7 @@ class LogSource:
         self._rejected: IO[str] | None = None
         self._seen = self._unfit = 0
         self._told_end = False
+        self._failure: CannotRecordError | None = None  # why no more lines come
         self._given: Place | None = None  # up to where rows have been given to the pipeline
         self._stopped = False
         # Lines up to here were written by a recording that was killed before it could remember so.
@@ -65,14 +68,26 @@ class LogSource:
         self._rows_written = written.rows_up_to(self._output, place.captures, self._name, place.position)
         self._rejected_written = written.rejected_up_to(self._output / REJECTED_FOLDER, place.captures, self._name)
         self._captures = [*place.captures, self._context.capture]
-        self._lines.keep(replace(place, captures=self._captures))
+        try:
+            self._lines.keep(replace(place, captures=self._captures))
+        except OSError as problem:
+            raise CannotRecordError(
+                f"the place in the log cannot be remembered in {state.parent} ({problem.strerror})", "make room there"
+            ) from None
 
     def poll(self) -> bool:
-        """Read and parse what has come; True when there is more."""
+        """Read and parse what has come; True when there is more.
+
+        Raises `CannotRecordError` when a line that does not fit cannot be kept.
+        """
         lines = self._lines
-        if lines is None or lines.finished or len(self._sessions) >= PENDING_LIMIT:
+        if lines is None or lines.finished or self._failure or len(self._sessions) >= PENDING_LIMIT:
             return False
-        found = lines.read()
+        try:
+            found = lines.read()
+        except CannotRecordError as problem:
+            self._failure = problem  # told when the rows of the lines before it are taken
+            return False
         for position, line in found:
             if line.strip():
                 self._take(position, line)
@@ -97,18 +112,28 @@ class LogSource:
 
     def _reject(self, position: int, reason: str, line: str) -> None:
         self._unfit += 1
-        if self._rejected is None:
-            folder = self._output / REJECTED_FOLDER
-            folder.mkdir(parents=True, exist_ok=True)
-            self._rejected = written.rejected_file(folder, self._name, self._context.capture).open(
-                "a", encoding="utf-8"
-            )
-        if self._rejected.tell() < REJECTED_LIMIT:
-            self._rejected.write(written.rejected_line(position, reason, printable(line)))
-            self._rejected.flush()
+        folder = self._output / REJECTED_FOLDER
+        path = written.rejected_file(folder, self._name, self._context.capture)
+        try:
+            if self._rejected is None:
+                folder.mkdir(parents=True, exist_ok=True)
+                self._rejected = path.open("a", encoding="utf-8")
+            if self._rejected.tell() < REJECTED_LIMIT:
+                self._rejected.write(written.rejected_line(position, reason, printable(line)))
+                self._rejected.flush()
+        except OSError as problem:
+            raise CannotRecordError(
+                f"a line that does not fit cannot be kept in {path} ({problem.strerror})",
+                "make room; the next start goes on with that line",
+            ) from None
 
     def read(self) -> Iterable[tuple[str, Any]]:
-        """Rows since the last call. What the last call gave is in the spool by now: its place is remembered."""
+        """Rows since the last call. What the last call gave is in the spool by now: its place is remembered.
+
+        Raises `CannotRecordError` once no more lines can be read and all rows are taken.
+        """
+        if self._failure and not self._sessions:
+            raise self._failure
         if self._lines is not None:
             if self._given is not None:
                 self._remember(self._given)
@@ -123,7 +148,8 @@ class LogSource:
             return  # there was no file: that is remembered since the start, and when that was
         if place.position > max(self._rows_written, self._rejected_written):
             self._captures = [self._context.capture]  # earlier ones wrote nothing from there on
-        self._lines.keep(replace(place, captures=self._captures))
+        with contextlib.suppress(OSError):  # no room: the next start then looks for the last row that was written
+            self._lines.keep(replace(place, captures=self._captures))
 
     def health(self) -> SourceHealth:
         """Lines read; those that did not fit count as lost."""
@@ -147,5 +173,6 @@ class LogSource:
             self._lines.close()
             self._lines = None
         if self._rejected is not None:
-            self._rejected.close()
+            with contextlib.suppress(OSError):  # what could not be written has been told
+                self._rejected.close()
             self._rejected = None

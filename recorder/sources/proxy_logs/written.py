@@ -78,7 +78,7 @@ def rejected_line(position: int, reason: str, text: str) -> str:
 
 
 def rejected_up_to(folder: Path, captures: Iterable[str], source: str) -> int:
-    """The position of the last line that these captures rejected; -1: none."""
+    """The position of the last line that these captures rejected, whole; -1: none."""
     last = -1
     for capture in captures:
         path = rejected_file(folder, source, capture)
@@ -88,6 +88,6 @@ def rejected_up_to(folder: Path, captures: Iterable[str], source: str) -> int:
                 file.readline()
             for line in file:
                 number, _, offset = line.partition(b"\t")[0].partition(b":")
-                if number.isdigit() and offset.isdigit():
+                if line.endswith(b"\n") and number.isdigit() and offset.isdigit():
                     last = max(last, int(number) << OFFSET_BITS | int(offset))
     return last
