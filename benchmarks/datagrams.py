@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import numpy as np
 
 from benchmarks.churn import LOADS, churn, netrec
 from benchmarks.harness import (
@@ -24,7 +23,9 @@ from benchmarks.harness import (
     Options,
     Report,
     Target,
+    beside,
     in_turns,
+    interval,
     measure,
     median,
     peer,
@@ -72,8 +73,7 @@ def run(options: Options) -> Report:
 
 
 def _slowdown(report: Report, options: Options, folder: Path) -> None:
-    """Short loads, beside a recorder and without one, in blocks that take turns; each block is compared with both its
-    neighbours, so that what else the machine does at the time falls on either side alike."""
+    """Short loads, beside a recorder and without one, in blocks that take turns."""
     blocks, loads = options.size(BLOCKS, FEWEST), options.size(LOADS_A_BLOCK, 1)
     datagrams = options.size(DATAGRAMS, 5_000)
 
@@ -93,21 +93,13 @@ def _slowdown(report: Report, options: Options, folder: Path) -> None:
             "most": median([one["per_second"] for one in flat_out]),
         }
 
-    block(False)  # warm
-    done, end = [block(False)], time.monotonic() + LONGEST_SECONDS
-    while len(done) < 2 * blocks and (time.monotonic() < end or len(done) < 2 * FEWEST):
-        done += [block(True), block(False)]
-    # Each block with a recorder, and the mean of those around it.
-    pairs = [
-        (done[at], {name: (done[at - 1][name] + done[at + 1][name]) / 2 for name in done[at]})
-        for at in range(1, len(done), 2)
-    ]
+    pairs = beside(block, blocks, LONGEST_SECONDS, FEWEST)
     slower = [(alone["rate"] / one["rate"] - 1) * 100 for one, alone in pairs]
     most = [(alone["most"] / one["most"] - 1) * 100 for one, alone in pairs]
     missed = [one["missed"] - alone["missed"] for one, alone in pairs]
     cpu = [(one["cpu"] / alone["cpu"] - 1) * 100 for one, alone in pairs]
     each = [one["cpu"] - alone["cpu"] for one, alone in pairs]
-    alone = {name: median([one[name] for one in done[::2]]) for name in done[0]}
+    alone = {name: median([one[name] for _, one in pairs]) for name in pairs[0][1]}
     report.notes.append(f"{len(pairs)} pairs of {loads} loads of {datagrams:,} datagrams at each rate.")
     report.rows += [
         [f"datagrams per second without a recorder, asked for {PACED:,}", alone["rate"], "", "1/s"],
@@ -127,13 +119,6 @@ def _slowdown(report: Report, options: Options, folder: Path) -> None:
             f"Not judged: slowdown of {PACED:,} datagrams/s (target <= 5 %). This machine had no room for so many "
             "without a recorder either: what holds is the CPU time."
         )
-
-
-def interval(values: list[float]) -> str:
-    """95% interval of the median, by resampling (2,000 times, always the same)."""
-    draws = np.random.default_rng(1).choice(values, (2000, len(values)))
-    low, high = np.quantile(np.median(draws, axis=1), [0.025, 0.975])
-    return f"{low:.1f}..{high:.1f}"
 
 
 def _new_flows(report: Report, options: Options, trace: Path) -> None:

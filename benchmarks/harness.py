@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / "benchmarks" / ".cache"
 # The command that belongs to the Python that runs the benchmark.
@@ -206,6 +208,31 @@ def in_turns(ways: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, 
         for name in names[shift:] + names[:shift]:
             results[name].append(ways[name]())
     return results
+
+
+def beside(
+    block: Callable[[bool], dict[str, float]], pairs: int, seconds: float, fewest: int = 3
+) -> list[tuple[dict[str, float], dict[str, float]]]:
+    """Blocks of work with a recorder (True) and without one take turns; figures by name, as (with, without).
+
+    Each block with it is compared with the mean of its two neighbours without, so that what else the machine does at
+    the time falls on either side alike. No more pairs begin after so many seconds, but there are always the `fewest`.
+    """
+    block(False)  # warm
+    done, end = [block(False)], time.monotonic() + seconds
+    while len(done) < 2 * pairs and (time.monotonic() < end or len(done) < 2 * fewest):
+        done += [block(True), block(False)]
+    return [
+        (done[at], {name: (done[at - 1][name] + done[at + 1][name]) / 2 for name in done[at]})
+        for at in range(1, len(done), 2)
+    ]
+
+
+def interval(values: Sequence[float]) -> str:
+    """95% interval of the median, by resampling (2,000 times, always the same)."""
+    draws = np.random.default_rng(1).choice(values, (2000, len(values)))
+    low, high = np.quantile(np.median(draws, axis=1), [0.025, 0.975])
+    return f"{low:.1f}..{high:.1f}"
 
 
 def ratios(results: dict[str, list[float]], name: str, baseline: str) -> list[float]:

@@ -1,0 +1,84 @@
+"""What a filter costs that matches nothing: slowdown of short connections, and the programs' time in the kernel.
+
+Blocks of short loads with the recorder and without take turns; each is compared with its two neighbours. The share of
+the kernel's programs is measured apart, by the kernel's own statistics (they cost something themselves): run time of
+the programs over the load's time, for filters that are decided by addresses, by a client's port and by the owner, and
+without one. The load makes as many connections as it can over loopback, one after the other.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+
+from benchmarks.churn import LOADS, churn, netrec
+from benchmarks.harness import Options, Report, Target, beside, interval, median, scratch
+
+CONNECTIONS, LOADS_A_BLOCK = 8_000, 3
+PAIRS, LONGEST_SECONDS = 14, 60
+LIMIT = 2.0
+FILTERS = {
+    "none": "",
+    "by addresses": "host 203.0.113.9",
+    "by a port": "port 1",
+    "by the owner": "process no-such-program",
+}
+JUDGED = "by addresses"
+
+
+def run(options: Options) -> Report:
+    report = Report(["what", "value", "interval", "unit"])
+    with scratch() as folder:
+        _slowdown(report, options, folder / "slowdown")
+        for name, text in FILTERS.items():
+            _in_kernel(report, options, folder / name.replace(" ", "-"), name, text)
+    return report
+
+
+def _slowdown(report: Report, options: Options, trace: Path) -> None:
+    connections, loads = options.size(CONNECTIONS, 1_000), options.size(LOADS_A_BLOCK, 1)
+
+    def block(recorded: bool) -> dict[str, float]:
+        running = netrec(trace, "--filter", FILTERS[JUDGED]).start() if recorded else None
+        try:
+            done = [churn(LOADS["one pair"], connections) for _ in range(loads)]
+        finally:
+            if running:
+                running.stop()
+        return {
+            "rate": median([one["per_second"] for one in done]),
+            "cpu": median([one["cpu_seconds"] / connections * 1e6 for one in done]),
+        }
+
+    pairs = beside(block, options.size(PAIRS, 1), LONGEST_SECONDS, options.size(4, 1))
+    slower = [(alone["rate"] / one["rate"] - 1) * 100 for one, alone in pairs]
+    cpu = [(one["cpu"] / alone["cpu"] - 1) * 100 for one, alone in pairs]
+    report.rows += [
+        ["connections per second without a recorder", median([alone["rate"] for _, alone in pairs]), "", "1/s"],
+        [f"slowdown with --filter '{FILTERS[JUDGED]}'", median(slower), interval(slower), "%"],
+        ["more CPU in the load", median(cpu), interval(cpu), "%"],
+    ]
+    report.targets.append(Target("slowdown with a filter that matches nothing, median", median(slower), LIMIT, "%"))
+    report.notes.append(f"{len(pairs)} pairs of {loads} loads of {connections:,} connections.")
+
+
+def _in_kernel(report: Report, options: Options, trace: Path, name: str, text: str) -> None:
+    """The programs' run time while the load runs; a budget that is never exceeded makes the recorder measure it."""
+    running = netrec(trace, "--max-cpu", "6400%", *(["--filter", text] if text else [])).start()
+    try:
+        done = churn(LOADS["one pair"], options.size(3 * CONNECTIONS, 1_000))
+    finally:
+        running.stop()
+    (used, rows) = duckdb.sql(
+        f"""select (select sum(programs_cpu_us) from read_parquet('{trace}/health/**/*.parquet')),
+        (select sum(rows_written) from read_parquet('{trace}/health/**/*.parquet'))"""
+    ).fetchall()[0]
+    share = used / 1e6 / done["seconds"] * 100
+    report.rows += [
+        [f"programs in the kernel, filter {name}", used / done["connections"], "", "us/connection"],
+        ["share of the load's time", share, "", "%"],
+    ]
+    if name == JUDGED:
+        report.notes.append(f"With this filter {int(rows):,} rows were written.")
+        report.targets.append(Target("programs' share of the load's time with it", share, LIMIT, "%"))
