@@ -22,6 +22,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -246,6 +247,8 @@ class Stage:
             line = recorder.stdout.readline()
             if '"elapsed"' not in line:
                 raise RuntimeError(f"the recorder did not start: {line.strip()}")
+            # It says every second how it goes on; a pipe that nobody reads is full after some minutes, and it waits.
+            threading.Thread(target=recorder.stdout.read, daemon=True).start()
             yield trace
             time.sleep(1.0)
         finally:

@@ -6,7 +6,9 @@ from sample_traces.sample import Sample
 from sample_traces.stage import Site, Stage
 from tests.support.namespaces import End
 
-SECONDS = 130
+SECONDS = 140
+# The 99th percentile is judged from 1,000 connections in each eighth of the recording.
+NEAR, FAR = 64, 20  # requests a second
 LOST_PERCENT = 5
 
 
@@ -22,11 +24,12 @@ def play(stage: Stage) -> None:
 def _record(stage: Stage, name: str, site: Site, office: End) -> None:
     with stage.recording(name, home=site.web):
         near = stage.clients(site.clients, {"pages": site.url(2000), "api": site.url(2000, 8000)},
-                             rate=20, sources=site.sources, upload=0, seed=1)  # fmt: skip
-        far = stage.clients(office.namespace, {"reports": site.url(200, 8000)}, rate=14, upload=15_000, seed=2)
+                             rate=NEAR, sources=site.sources)  # fmt: skip
+        far = stage.clients(office.namespace, {"reports": site.url(200, 8000)}, rate=FAR, upload=15_000, seed=2)
         stage.phase("all", SECONDS)
         counts = {**near.end(), **far.end()}
     known = stage.known[name]
+    known["near"], known["far"] = NEAR, FAR
     known["office"] = office.ipv4
     known["service"] = f"{site.front.second.ipv4}:8000"
     known["counts"] = counts
@@ -47,8 +50,8 @@ the host of all the namespaces, so that both ends of every connection are in the
 
 | namespace | address | what runs there |
 | --- | --- | --- |
-| clients | 10.31.1.101 to 10.31.1.112 | requests for pages (port 80) and to the application (port 8000), 20 a second |
-| office | {office} | sends reports of 15 kB to the application, 14 a second, through a router |
+| clients | 10.31.1.101 to 10.31.1.112 | requests to port 80 (nginx) and port 8000 (application), {near} a second |
+| office | {office} | sends reports of 15 kB to the application, {far} a second, through a router |
 | web | 10.31.1.2, 10.31.2.1 | nginx on port 80, the application on port 8000 |
 | database | 10.31.2.2 | redis-server on port 6379 |
 
@@ -58,7 +61,9 @@ Nothing else differs.
 ## What is known
 
 `netrec analyze compare service-baseline service-regressed` finds it regressed: retransmits, all of them of the client
-{office}, whose connections also take longer to open when their SYN is lost.
+{office}. Of its connections, those whose SYN is lost take a second longer to open. `service-baseline` against itself
+passes what `--fail-on retransmit_ratio` asks for; latencies of some hundredths of a millisecond on a busy host are no
+ground for a verdict in so short a time, and netrec says so.
 
 | what | connections | bytes sent | bytes received |
 | --- | --- | --- | --- |

@@ -39,3 +39,30 @@ def test_a_recorded_incident_is_named_where_and_when_it_was(netrec: Run, name: s
 def test_the_scanner_is_named_and_nobody_else(netrec: Run) -> None:
     told = answer(netrec, "security", "port-scan")
     assert {row["source"] for row in told["findings"]} == {TOLD["port-scan"]["scanner"]}
+
+
+def test_the_regressed_service_is_found_and_the_path_that_it_comes_from(netrec: Run) -> None:
+    office = TOLD["service-baseline"]["office"]
+    both = (SAMPLES / "service-baseline", SAMPLES / "service-regressed")
+    found = netrec("analyze", "compare", *both, "--format", "json")
+    told = json.loads(found.out)
+    assert (found.code, told["verdict"]) == (1, "regressed"), found.err
+    assert f"client {office}" in told["sentence"]
+    assert [row["metric"] for row in told["metrics"] if row["verdict"] == "regressed"] == ["retransmit_ratio"]
+    first = told["slices"][0]
+    assert (first["dimension"], first["value"]) == ("client", office)
+    # One of twenty packets of an upload is lost; that an acknowledgement is lost needs no retransmit.
+    assert 0.03 <= first["candidate"] <= 0.07 and first["share_of_change"] > 0.99
+
+
+@pytest.mark.parametrize("name", ["service-baseline", "service-regressed"])
+def test_a_service_against_itself_is_not_regressed(netrec: Run, name: str) -> None:
+    both = (SAMPLES / name, SAMPLES / name)
+    told = json.loads(netrec("analyze", "compare", *both, "--format", "json").out)
+    assert not [row["metric"] for row in told["metrics"] if row["verdict"] in ("regressed", "improved")]
+
+
+def test_the_service_against_itself_passes(netrec: Run) -> None:
+    both = (SAMPLES / "service-baseline", SAMPLES / "service-baseline")
+    passed = netrec("analyze", "compare", *both, "--fail-on", "retransmit_ratio")
+    assert (passed.code, passed.out.split(":")[0]) == (0, "Pass"), passed
