@@ -39,6 +39,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("kernel"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compiled_programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where compiled eBPF programs are kept for these tests: never what the host has kept."""
+    folder = tmp_path_factory.mktemp("compiled", numbered=True)
+    before = os.environ.get("CACHE_DIRECTORY")
+    os.environ["CACHE_DIRECTORY"] = str(folder)
+    yield folder
+    os.environ.pop("CACHE_DIRECTORY")
+    if before is not None:
+        os.environ["CACHE_DIRECTORY"] = before
+
+
 @pytest.fixture
 def network() -> Iterator[Network]:
     """Network namespaces that are gone after the test (for tests marked `kernel`)."""

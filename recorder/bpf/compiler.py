@@ -4,6 +4,8 @@ LLVM leaves about 170 MB resident in the process that compiled; the child takes 
 programs and maps live as long as a descriptor is open: once the recorder is gone, however it went, so are they.
 The child (`python -m recorder.bpf.compiler`) reads a request as JSON from its socket, and answers with
 JSON and the descriptors (SCM_RIGHTS). It dies with its parent (PR_SET_PDEATHSIG).
+
+What was compiled before for the same kernel is loaded from a cache, without a child (`recorder.bpf.compile_cache`).
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netrec.errors import CannotRecordError, NetrecError
+from recorder.bpf import compile_cache
+from recorder.bpf.compiled import Compiled, take_out
 
 if TYPE_CHECKING:
     from recorder.bpf.btf import Btf
@@ -50,6 +54,7 @@ _KINDS: dict[str, tuple[Any, ...]] = {
     POST_BIND6: (9, None, 13),
     SOCKET_OPERATIONS: (13, None, 3),
 }
+_ATTACH_ITERATOR = 28  # BPF_TRACE_ITER
 _SYMBOL = re.compile(r"\b((?:OFFSET|SIZE|VALUE|ARGUMENTS)_[A-Za-z0-9_]+)\b")
 _LINE = re.compile(r"^; .*@ [^:\n]+:\d+$", re.MULTILINE)
 _DESCRIPTORS_A_MESSAGE = 200
@@ -105,6 +110,15 @@ class Build:
     """A compile under way: start it early, do something else, then `finish`."""
 
     def __init__(self, request: Request) -> None:
+        self._request = request
+        self._child: subprocess.Popen[bytes] | None = None
+        # A user's own programs are compiled each time: what the verifier says of them names their lines.
+        self._place = None if request.kernel_types else compile_cache.place(request)
+        self._kept = compile_cache.find(self._place) if self._place else None
+        if self._kept is None:
+            self._compile()
+
+    def _compile(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
             self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
@@ -117,11 +131,18 @@ class Build:
                 env={**os.environ, "PYTHONPATH": _python_path()},
             )
         self._socket = ours
-        ours.sendall(json.dumps(asdict(request)).encode() + b"\n")
-        self._request = request
+        ours.sendall(json.dumps(asdict(self._request)).encode() + b"\n")
 
     def finish(self, timeout: float = 60.0) -> Loaded:
-        """Wait for the child; raises `BuildError` with the compiler's or the verifier's reason."""
+        """Load what is kept or wait for the child; raises `BuildError` with the compiler's or the verifier's reason."""
+        if self._kept is not None:
+            kinds = {name: _load_arguments(kind) for name, kind in self._request.functions.items()}
+            try:
+                return Loaded(*self._kept.load(kinds, self._request.maps), self._kept.enumerations)
+            except (OSError, KeyError, IndexError):
+                self._kept = None
+                self._compile()
+        assert self._child is not None
         self._socket.settimeout(timeout)
         data, descriptors = b"", []
         try:
@@ -141,6 +162,8 @@ class Build:
             error = BuildError(answer["error"], answer["hint"])
             error.output = self._said()
             raise error
+        if self._place and answer.get("compiled"):
+            compile_cache.keep(self._place, Compiled.from_json(answer["compiled"]))
         names = [*self._request.functions, *self._request.maps]
         named = dict(zip(names, descriptors, strict=True))
         return Loaded(
@@ -154,6 +177,8 @@ class Build:
 
     def cancel(self) -> None:
         """End the child; safe at any time."""
+        if self._child is None:
+            return
         if self._child.poll() is None:
             self._child.kill()
             self._child.wait()
@@ -165,6 +190,7 @@ class Build:
 
     def _last_words(self) -> str:
         lines = self._said().strip().splitlines()
+        assert self._child is not None
         return f"the eBPF compiler ended with status {self._child.returncode}: {lines[-1] if lines else 'no message'}"
 
 
@@ -185,8 +211,15 @@ def _defines(btf: Btf, text: str, given: dict[str, int]) -> dict[str, int]:
     return values
 
 
-def _compile(request: Request) -> tuple[list[int], dict[str, dict[int, str]]]:
-    """Descriptors of the functions and maps, and the enumerations."""
+def _load_arguments(kind: str) -> tuple[int, int]:
+    """(enum bpf_prog_type, enum bpf_attach_type) of a kind of program."""
+    if kind == ITERATOR:
+        return _KINDS[kind][0], _ATTACH_ITERATOR
+    return _KINDS[kind][0], attach_type(kind) if len(_KINDS[kind]) > 2 else 0
+
+
+def _compile(request: Request) -> tuple[list[int], dict[str, dict[int, str]], Compiled | None]:
+    """Descriptors of the functions and maps, the enumerations, and what can be loaded again without compiling."""
     from recorder.bpf.bcc_loader import load_bcc
     from recorder.bpf.btf import Btf
     from recorder.bpf.headers import write_stub_headers
@@ -213,10 +246,23 @@ def _compile(request: Request) -> tuple[list[int], dict[str, dict[int, str]]]:
         except Exception as problem:
             raise CannotRecordError(f"the eBPF programs cannot be loaded ({problem})", _why_not_loaded()) from None
         maps = [program[name].map_fd for name in request.maps]
+        enumerations = {name: btf.enumeration(name) for name in request.enumerations}
+        compiled = None if request.kernel_types else _taken_out(bcc, program, request, functions, maps)
+        if compiled:
+            compiled.enumerations = enumerations
         # Duplicates survive the garbage collection of `program`.
-        return [*functions, *(os.dup(descriptor) for descriptor in maps)], {
-            name: btf.enumeration(name) for name in request.enumerations
-        }
+        return [*functions, *(os.dup(descriptor) for descriptor in maps)], enumerations, compiled
+
+
+def _taken_out(bcc: Any, program: Any, request: Request, functions: list[int], maps: list[int]) -> Compiled | None:
+    """The instructions out of bcc's module, where the descriptors of the maps are in their places by now."""
+    found = {}
+    for name, descriptor in zip(request.functions, functions, strict=True):
+        start = bcc.lib.bpf_function_start(program.module, name.encode())
+        if start:  # none for a second copy
+            size = bcc.lib.bpf_function_size(program.module, name.encode())
+            found[name] = (ctypes.string_at(start, size), descriptor)
+    return take_out(found, maps)
 
 
 def _load(program: Any, name: str, kind: str) -> int:
@@ -270,10 +316,11 @@ def main(descriptor: int) -> None:
         with channel.makefile("rb") as reader:
             request = Request(**json.loads(reader.readline()))
         try:
-            descriptors, enumerations = _compile(request)
+            descriptors, enumerations, compiled = _compile(request)
             # One byte carries the descriptors: a long text could be cut in parts.
             socket.send_fds(channel, [b" "], descriptors)
-            channel.sendall(json.dumps({"enumerations": enumerations}).encode() + b"\n")
+            answer = {"enumerations": enumerations, "compiled": compiled and compiled.as_json()}
+            channel.sendall(json.dumps(answer).encode() + b"\n")
         except NetrecError as error:
             channel.sendall(json.dumps({"error": error.message, "hint": error.hint}).encode() + b"\n")
     # LLVM's exit handlers take longer than all of the above.

@@ -17,27 +17,15 @@ from collections.abc import Iterator
 import numpy as np
 
 from netrec.errors import CannotRecordError
+from recorder.bpf import objects
+from recorder.bpf.objects import bpf
 
-_SYSCALL_NUMBER = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351}
 _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _LOOKUP_AND_DELETE_BATCH = 1, 2, 3, 25
-_OBJ_GET_INFO, _RAW_TRACEPOINT_OPEN, _LINK_CREATE, _ENABLE_STATS, _ITER_CREATE = 15, 17, 28, 32, 33
+_RAW_TRACEPOINT_OPEN, _LINK_CREATE, _ENABLE_STATS, _ITER_CREATE = 17, 28, 32, 33
 _ATTACH_ITERATOR = 28  # BPF_TRACE_ITER
 _MEMBARRIER_NUMBER = {"x86_64": 324, "aarch64": 283, "riscv64": 283, "ppc64le": 365, "s390x": 356}
 _MEMBARRIER_GLOBAL = 1
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _bpf(command: int, attributes: bytes | ctypes.Array) -> int:
-    """One bpf(2) call; raises `OSError`."""
-    buffer = attributes if isinstance(attributes, ctypes.Array) else ctypes.create_string_buffer(attributes, 128)
-    number = _SYSCALL_NUMBER.get(os.uname().machine)
-    if number is None:
-        raise CannotRecordError(f"eBPF on {os.uname().machine} is not supported", "use another source")
-    result = _libc.syscall(number, command, buffer, len(buffer))
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return result
 
 
 def _address(array: np.ndarray | ctypes.Array) -> int:
@@ -48,7 +36,7 @@ def attach_raw_tracepoint(program: int, tracepoint: str) -> int:
     """Attach a program to a raw tracepoint; returns the link's descriptor. Raises `CannotRecordError`."""
     name = ctypes.create_string_buffer(tracepoint.encode())
     try:
-        return _bpf(_RAW_TRACEPOINT_OPEN, struct.pack("<QIxxxx", ctypes.addressof(name), program))
+        return bpf(_RAW_TRACEPOINT_OPEN, struct.pack("<QIxxxx", ctypes.addressof(name), program))
     except OSError as problem:
         raise CannotRecordError(
             f"cannot attach to the kernel's tracepoint {tracepoint} ({problem.strerror})", "see netrec doctor"
@@ -61,7 +49,7 @@ def attach_cgroup(program: int, cgroup: int, attach_type: int) -> int:
     A link, because what BPF_PROG_ATTACH attaches stays when the process ends. Raises `CannotRecordError`.
     """
     try:
-        return _bpf(_LINK_CREATE, struct.pack("<IIII", program, cgroup, attach_type, 0))
+        return bpf(_LINK_CREATE, struct.pack("<IIII", program, cgroup, attach_type, 0))
     except OSError as problem:
         raise CannotRecordError(
             f"cannot attach to the root of cgroup2 ({problem.strerror})", "record with --protocols tcp"
@@ -71,9 +59,9 @@ def attach_cgroup(program: int, cgroup: int, attach_type: int) -> int:
 def link_iterator(program: int, map_descriptor: int | None = None) -> int:
     """Make an iterator's link (over a map's elements when one is given); returns its descriptor."""
     if map_descriptor is None:
-        return _bpf(_LINK_CREATE, struct.pack("<IIII", program, 0, _ATTACH_ITERATOR, 0))
+        return bpf(_LINK_CREATE, struct.pack("<IIII", program, 0, _ATTACH_ITERATOR, 0))
     information = ctypes.create_string_buffer(struct.pack("<I", map_descriptor), 16)
-    return _bpf(
+    return bpf(
         _LINK_CREATE,
         struct.pack("<IIIIQI", program, 0, _ATTACH_ITERATOR, 0, ctypes.addressof(information), 16),
     )
@@ -81,7 +69,7 @@ def link_iterator(program: int, map_descriptor: int | None = None) -> int:
 
 def read_iterator(link: int, chunk: int = 1 << 18) -> bytes:
     """Run an iterator once, in the network namespace of the calling thread; everything that its program wrote."""
-    descriptor = _bpf(_ITER_CREATE, struct.pack("<II", link, 0))
+    descriptor = bpf(_ITER_CREATE, struct.pack("<II", link, 0))
     parts = []
     try:
         while part := _read(descriptor, chunk):
@@ -115,26 +103,26 @@ class PerCpuArray:
     def one(self, index: int) -> int:
         """One counter, summed over the processors."""
         self._key[0] = index
-        _bpf(_MAP_LOOKUP, struct.pack("<IxxxxQQQ", self.descriptor, _address(self._key), _address(self._values), 0))
+        bpf(_MAP_LOOKUP, struct.pack("<IxxxxQQQ", self.descriptor, _address(self._key), _address(self._values), 0))
         return int(self._values.sum())
 
 
 def update(descriptor: int, key: np.ndarray, value: np.ndarray) -> None:
     """Set one entry of a map."""
-    _bpf(_MAP_UPDATE, struct.pack("<IxxxxQQQ", descriptor, _address(key), _address(value), 0))
+    bpf(_MAP_UPDATE, struct.pack("<IxxxxQQQ", descriptor, _address(key), _address(value), 0))
 
 
 def look_up(descriptor: int, key: int) -> int:
     """One 64-bit value of an array map."""
     index, value = np.array([key], np.uint32), np.zeros(1, np.uint64)
-    _bpf(_MAP_LOOKUP, struct.pack("<IxxxxQQQ", descriptor, _address(index), _address(value), 0))
+    bpf(_MAP_LOOKUP, struct.pack("<IxxxxQQQ", descriptor, _address(index), _address(value), 0))
     return int(value[0])
 
 
 def delete(descriptor: int, key: np.ndarray) -> bool:
     """Delete one entry of a map; False when there is none."""
     try:
-        _bpf(_MAP_DELETE, struct.pack("<IxxxxQQQ", descriptor, _address(key), 0, 0))
+        bpf(_MAP_DELETE, struct.pack("<IxxxxQQQ", descriptor, _address(key), 0, 0))
     except OSError as problem:
         if problem.errno == errno.ENOENT:
             return False
@@ -184,7 +172,7 @@ def _take(
             128,
         )
         try:
-            _bpf(_LOOKUP_AND_DELETE_BATCH, attributes)
+            bpf(_LOOKUP_AND_DELETE_BATCH, attributes)
         except OSError as problem:
             if problem.errno != errno.ENOENT:  # ENOENT: this was the last batch
                 raise
@@ -239,16 +227,15 @@ def keep_run_times() -> int | None:
     Costs two readings of a clock a run, of every program of the host.
     """
     try:
-        return _bpf(_ENABLE_STATS, struct.pack("<I", 0))  # BPF_STATS_RUN_TIME
+        return bpf(_ENABLE_STATS, struct.pack("<I", 0))  # BPF_STATS_RUN_TIME
     except OSError:
         return None
 
 
 def _program_word(program: int, offset: int) -> int:
-    """A 64-bit word of struct bpf_prog_info."""
-    information = np.zeros(256, np.uint8)
-    _bpf(_OBJ_GET_INFO, struct.pack("<IIQ", program, len(information), _address(information)))
-    return int(information[offset : offset + 8].view(np.uint64)[0])
+    """A 64-bit word of struct bpf_prog_info; 0 in a kernel that does not have it."""
+    information = objects.information(program)
+    return struct.unpack_from("<Q", information, offset)[0] if len(information) >= offset + 8 else 0
 
 
 def possible_processors() -> int:
