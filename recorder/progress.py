@@ -14,60 +14,58 @@ import sys
 from typing import TextIO
 
 from netrec.text import format_count, format_duration, format_size, printable
+from recorder.outlet import Outlet
 from recorder.pipeline import Status, Watcher
 
 
 class Quiet(Watcher):
     """Says nothing."""
 
+    def done(self, status: Status, trace: str) -> None: ...
+
 
 class Sentences(Watcher):
     """Out of the ordinary things as lines on standard error: what a service's log wants."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self.stream = stream or sys.stderr
+        self.outlet = Outlet(stream or sys.stderr)
 
     def say(self, sentence: str) -> None:
-        self._write(f"netrec: {printable(sentence)}\n")
+        self.outlet.write(f"netrec: {printable(sentence)}\n")
 
-    def _write(self, text: str) -> None:
-        try:
-            self.stream.write(text)
-            self.stream.flush()
-        except OSError:
-            pass  # the terminal or log has gone; the recording goes on
+    def done(self, status: Status, trace: str) -> None:
+        """The last words: what there is now, and what to do with it."""
+        self.say(summary(status, trace))
+        self.outlet.finish()
 
 
 class LiveLine(Sentences):
     """One line that is written over and over, on a terminal."""
 
     def status(self, status: Status) -> None:
-        self._write(f"\r\x1b[2K{line(status)}")
+        self.outlet.offer(f"\r\x1b[2K{line(status)}")
 
     def say(self, sentence: str) -> None:
-        self._write("\r\x1b[2K")
+        self.outlet.write("\r\x1b[2K")
         super().say(sentence)
 
 
 class JsonLines(Watcher):
     """One JSON object per second and sentence, on standard output."""
 
+    def __init__(self) -> None:
+        self.outlet = Outlet(sys.stdout)
+
     def status(self, status: Status) -> None:
-        self._print(as_json(status))
+        self.outlet.offer(json.dumps(as_json(status)) + "\n")
 
     def say(self, sentence: str) -> None:
-        self._print({"message": sentence})
+        self.outlet.write(json.dumps({"message": sentence}) + "\n")
 
-    def done(self, status: Status) -> None:
+    def done(self, status: Status, trace: str) -> None:
         """The totals at the end."""
-        self._print({**as_json(status), "done": True})
-
-    @staticmethod
-    def _print(record: dict[str, object]) -> None:
-        try:
-            print(json.dumps(record), flush=True)
-        except OSError:
-            pass  # whoever read it has gone; the recording goes on
+        self.outlet.write(json.dumps({**as_json(status), "done": True}) + "\n")
+        self.outlet.finish()
 
 
 def as_json(status: Status) -> dict[str, object]:

@@ -226,7 +226,7 @@ def _record_from(
     from recorder.budget import Budget
     from recorder.retention import Retention
 
-    watcher: progress.Watcher
+    watcher: progress.Quiet | progress.Sentences | progress.JsonLines
     if values["json"]:
         watcher = progress.JsonLines()
     elif values["quiet"]:
@@ -257,11 +257,9 @@ def _record_from(
         status = pipeline.Pipeline(plan, watcher).run()
     except OSError as problem:
         raise UsageError(f"output {trace} cannot be written ({problem.strerror})", "give another with -o") from None
-    if isinstance(watcher, progress.JsonLines):
-        watcher.done(status)
-    if not values["quiet"]:
-        watcher_line = progress.summary(status, str(trace))
-        (watcher if isinstance(watcher, progress.Sentences) else progress.Sentences()).say(watcher_line)
+    watcher.done(status, str(trace))
+    if values["json"] and not values["quiet"]:
+        progress.Sentences().done(status, str(trace))
     return 0
 
 
