@@ -9,8 +9,5 @@ from netrec.errors import UsageError
 
 def need_statistics() -> None:
     """Raise `UsageError` unless the packages of the extra `statistics` are installed."""
-    missing = [name for name in ("scipy", "ruptures") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UsageError(
-            f"this analysis needs {' and '.join(missing)}", "install with: pip install 'netrec[statistics]'"
-        )
+    if importlib.util.find_spec("scipy") is None:
+        raise UsageError("this analysis needs scipy", "install with: pip install 'netrec[statistics]'")

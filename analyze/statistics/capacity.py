@@ -105,8 +105,7 @@ def knee(utilisation: ArrayLike, queueing: ArrayLike, least_points: int = 30, le
     against a line and by the t test of the bend with errors that may linger and grow with utilisation, as queues' do.
     Sources: Muggeo (2003), the bend's own parameter counts in the F test; Newey and West (1987) for the covariance.
     """
-    from scipy.stats import f as f_law
-    from scipy.stats import norm
+    from scipy.special import fdtrc, ndtr
 
     x, y = np.asarray(utilisation, dtype=float), np.asarray(queueing, dtype=float)
     known = np.isfinite(x) & np.isfinite(y)
@@ -128,8 +127,8 @@ def knee(utilisation: ArrayLike, queueing: ArrayLike, least_points: int = 30, le
     statistic = ((squares_line - squares) / 2) / (squares / (n - 4))
     bent = np.column_stack([line, np.maximum(x - bend, 0.0)])
     error = _lingering_error(bent, y - bent @ coefficients)
-    robust = min(1.0, BENDS_APART * float(norm.sf(coefficients[2] / error))) if error > 0 else 0.0
-    p_value = max(float(f_law.sf(statistic, 2, n - 4)), robust)
+    robust = min(1.0, BENDS_APART * float(ndtr(-coefficients[2] / error))) if error > 0 else 0.0
+    p_value = max(float(fdtrc(2, n - 4, statistic)), robust)
     if p_value > level:
         return None
     return Knee(bend, float(coefficients[1]), float(coefficients[1] + coefficients[2]), p_value)

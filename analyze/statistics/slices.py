@@ -23,6 +23,7 @@ MINIMUM_BAD = 3
 SIGNIFICANT = 0.05
 MINIMUM_RISK_RATIO = 1.2
 RESAMPLES = 400
+TERMS = 4096  # of a tail, at a time
 
 COUNTS = ("bad", "total", "baseline_bad", "baseline_total")
 
@@ -88,9 +89,42 @@ def rank(table: pl.DataFrame) -> pl.DataFrame:
 
 def _fisher(bad: NDArray[np.float64], total: NDArray[np.float64], all_bad: float, all_total: float) -> NDArray:
     """One-sided Fisher p-values: P(X >= bad) for the hypergeometric law of each slice."""
-    from scipy.stats import hypergeom
+    return np.array([hypergeometric_tail(b, t, all_bad, all_total) for b, t in zip(bad, total, strict=True)])
 
-    return np.asarray(hypergeom.sf(bad - 1, round(all_total), round(all_bad), total), dtype=float)
+
+def hypergeometric_tail(least: float, drawn: float, marked: float, whole: float) -> float:
+    """P(X >= `least`): of `whole`, `marked` are marked and `drawn` are drawn without putting back.
+
+    The smaller tail is summed from its largest term outwards, by the ratio of neighbours, until terms no longer count.
+    """
+    least, drawn, marked, whole = round(least), round(drawn), round(marked), round(whole)
+    lowest, highest = max(0, drawn + marked - whole), min(drawn, marked)
+    if least <= lowest:
+        return 1.0
+    if least > highest:
+        return 0.0
+    if least > drawn * marked / whole:
+        return _tail(least, highest, drawn, marked, whole)
+    # The lower tail is the upper one of what is drawn and not marked.
+    return 1.0 - _tail(drawn - least + 1, drawn - lowest, drawn, whole - marked, whole)
+
+
+def _tail(first: int, last: int, drawn: int, marked: int, whole: int) -> float:
+    from scipy.special import gammaln
+
+    def choose(n: int, k: int) -> float:
+        return float(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1))
+
+    largest = math.exp(choose(marked, first) + choose(whole - marked, drawn - first) - choose(whole, drawn))
+    total, term = 1.0, 1.0
+    for low in range(first, last, TERMS):
+        k = np.arange(low, min(low + TERMS, last), dtype=float)
+        terms = term * np.cumprod((marked - k) / (k + 1) * (drawn - k) / (whole - marked - drawn + k + 1))
+        total += float(terms.sum())
+        term = float(terms[-1])
+        if term < 1e-17 * total:
+            break
+    return min(largest * total, 1.0)
 
 
 def _measure(

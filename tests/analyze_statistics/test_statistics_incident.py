@@ -7,8 +7,9 @@ import math
 import numpy as np
 import polars as pl
 import pytest
+import ruptures
 from scipy.signal import lfilter
-from scipy.stats import fisher_exact
+from scipy.stats import fisher_exact, hypergeom
 from scipy.stats.contingency import relative_risk
 
 from analyze.statistics import change_points, patterns, slices
@@ -32,13 +33,48 @@ def slow_segmentation(values: np.ndarray, penalty: float, least: int) -> list[in
     return best[n][1]
 
 
+def squared_error(values: np.ndarray, cuts: list[int]) -> float:
+    return sum(float(((part - part.mean()) ** 2).sum()) for part in np.split(values, cuts))
+
+
 @pytest.mark.parametrize("seed", range(5))
-def test_pelt_is_the_optimal_partition(seed: int) -> None:
+def test_penalised_segmentation_is_the_optimal_partition(seed: int) -> None:
     generator = np.random.default_rng(seed)
     values = generator.standard_normal(60)
     values[20:] += 3
     values[41:] -= 2
-    assert change_points._pelt(values, 10.0, 3) == slow_segmentation(values, 10.0, 3)
+    assert change_points.penalised_segmentation(values, 10.0, 3) == slow_segmentation(values, 10.0, 3)
+
+
+@pytest.mark.parametrize("n", [12, 40, 127, 128, 131, 400])
+def test_segmentations_are_those_of_ruptures(n: int) -> None:
+    generator = np.random.default_rng(n)
+    for _ in range(5):
+        values = autoregressive(n, 0.3, generator)
+        for start in generator.integers(0, n, 3):
+            values[start:] += 2 * generator.standard_normal()
+        for penalty in (1.0, 10.0, 1e6):
+            search = ruptures.KernelCPD(kernel="linear", min_size=3).fit(values.reshape(-1, 1))
+            own, other = change_points.penalised_segmentation(values, penalty, 3), search.predict(pen=penalty)[:-1]
+            # The pruning of ruptures can miss the least by a little where a segment's least length binds.
+            gain = squared_error(values, other) - squared_error(values, own) + penalty * (len(other) - len(own))
+            assert own == other or gain > 1e-9
+        most = min(4, n // 5 - 1)
+        search = ruptures.KernelCPD(kernel="linear", min_size=5).fit(values.reshape(-1, 1))
+        expected = [search.predict(n_bkps=number)[:-1] for number in range(1, most + 1)]
+        assert change_points.best_segmentations(values, most, 5) == expected
+
+
+def test_hypergeometric_tail_is_that_of_scipy() -> None:
+    generator = np.random.default_rng(3)
+    for _ in range(300):
+        whole = int(10 ** generator.uniform(0.5, 7))
+        marked, drawn = (int(whole * 10 ** generator.uniform(-4, 0)) for _ in range(2))
+        mean = drawn * marked / whole
+        least = round(mean + 4 * generator.standard_normal() * math.sqrt(mean + 1))
+        expected = float(hypergeom.sf(least - 1, whole, marked, drawn))
+        found = slices.hypergeometric_tail(least, drawn, marked, whole)
+        assert found == pytest.approx(expected, rel=1e-6, abs=1e-200), (least, drawn, marked, whole)
 
 
 def test_a_step_of_twenty_points_and_two_of_fourteen() -> None:
