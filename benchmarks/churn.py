@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import CACHE, NETREC, ROOT, Background, Measure, PeerMissing, json_lines, measure, peer
+import duckdb
+
+from benchmarks.harness import CACHE, NETREC, ROOT, Background, PeerMissing, json_lines, measure, peer
 
 # Payload bytes that each side of a connection sends.
 PAYLOAD = 200
@@ -75,11 +77,22 @@ def summary(output: str) -> dict[str, Any]:
     return lines[-1] if lines else {}
 
 
-def measured_beside(watcher: Watcher, pairs: int, connections: int) -> tuple[dict[str, Any], Measure]:
-    """The load with a watcher running: what the load says, and the watcher's whole process."""
-    running = watcher.start()
+@dataclass(frozen=True)
+class InKernel:
+    """What the programs took: us of a connection, % of the load's time; rows that were written meanwhile."""
+
+    us_per_connection: float
+    share: float
+    rows: int
+
+
+def in_kernel(trace: Path, connections: int, *options: str) -> InKernel:
+    """The programs' run time while a load runs; a budget that is never exceeded makes the recorder measure it."""
+    running = netrec(trace, "--max-cpu", "6400%", *options).start()
     try:
-        load = churn(pairs, connections)
-        return load, running.stop()
+        done = churn(LOADS["one pair"], connections)
     finally:
-        running.kill()
+        running.stop()
+    health = f"read_parquet('{trace}/health/**/*.parquet')"
+    ((used, rows),) = duckdb.sql(f"select sum(programs_cpu_us), sum(rows_written) from {health}").fetchall()
+    return InKernel(used / done["connections"], used / 1e6 / done["seconds"] * 100, int(rows))

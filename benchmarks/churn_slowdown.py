@@ -1,46 +1,21 @@
 """What recording costs the recorded: slowdown of short connections over loopback, netrec beside its peers.
 
-Each run with a recorder is paired with one without, in turns; the figure is the median over the pairs. Two loads: one
-client and server that wait for each other (the usual way to count connections per second), and two pairs, which
-leave no idle time on two cores: whatever the recorder takes, they miss.
+Blocks of short loads with a recorder and without one take turns; each is compared with the mean of its two neighbours,
+and the figure is the median over the pairs. One client and server that wait for each other are the usual way to count
+connections per second; two pairs leave no idle time on two cores: whatever the recorder takes, they miss. What the
+programs take of a connection in the kernel is measured apart, by the kernel's own statistics: where the machine is
+shared, that says more than a slowdown.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from benchmarks.churn import LOADS, Watcher, churn, in_kernel, watchers
+from benchmarks.harness import Options, PeerMissing, Report, Target, beside, interval, median, scratch
 
-from benchmarks.churn import LOADS, Watcher, churn, measured_beside, watchers
-from benchmarks.harness import Options, PeerMissing, Report, Target, median, scratch, spread
-
-ROUNDS = 5
-CONNECTIONS = {"one pair": 30_000, "two pairs": 80_000}
+CONNECTIONS, LOADS_A_BLOCK = 8_000, 3
+# Pairs at most, and seconds after which no further pair begins: for netrec, and for each peer.
+OURS, PEERS = (14, 40), (4, 12)
 LIMIT = 8.0
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Connections per second alone and with a recorder, what the recorder took (CPU us per connection, its start
-    included), and how much more CPU the load itself took per connection (%)."""
-
-    alone: float
-    watched: float
-    cpu_us: float
-    load_cpu: float
-
-    @property
-    def slowdown(self) -> float:
-        """In %."""
-        return (self.alone / self.watched - 1) * 100
-
-
-def pair_up(pairs: int, connections: int, watcher: Watcher, watched_first: bool) -> Pair:
-    """One run with the recorder and one without."""
-    before = None if watched_first else churn(pairs, connections)
-    watched, process = measured_beside(watcher, pairs, connections)
-    alone = before or churn(pairs, connections)
-    load_cpu = (watched["cpu_seconds"] / alone["cpu_seconds"] - 1) * 100
-    return Pair(alone["per_second"], watched["per_second"], process.cpu / connections * 1e6, load_cpu)
 
 
 def run(options: Options) -> Report:
@@ -48,43 +23,53 @@ def run(options: Options) -> Report:
         [
             "load",
             "recorder",
+            "pairs",
             "connections/s alone",
             "with it",
             "slowdown %, median",
-            "lowest..highest",
+            "95% interval",
             "more CPU in the load %",
-            "its own CPU us/connection",
         ]
     )
     with scratch() as folder:
         found, report.notes = watchers(folder)
-        for load, full in CONNECTIONS.items():
-            _one_load(report, load, options.size(full, 2000), options.size(ROUNDS, 1), found, folder)
+        for load in LOADS:
+            for watcher in found:
+                try:
+                    _slowdown(report, options, load, watcher)
+                except (PeerMissing, RuntimeError) as problem:
+                    report.notes.append(f"{load}: {watcher.name} left out: {problem}")
+                (folder / "tcpdump.pcap").unlink(missing_ok=True)
+        used = in_kernel(folder / "in-kernel", options.size(3 * CONNECTIONS, 1_000))
+    report.notes += [
+        f"netrec's programs in the kernel take {used.us_per_connection:.1f} us of a connection (both of its ends, ten "
+        f"changes of state), {used.share:.1f}% of the load's time; the statistics themselves are part of that.",
+        f"A block is {LOADS_A_BLOCK} loads of {CONNECTIONS:,} connections a pair of client and server.",
+    ]
     return report
 
 
-def _one_load(report: Report, load: str, connections: int, rounds: int, found: list[Watcher], folder: Path) -> None:
-    churn(LOADS[load], connections)  # warm
-    results: dict[str, list[Pair]] = {watcher.name: [] for watcher in found}
-    failed: dict[str, str] = {}
-    for turn in range(rounds):
-        for watcher in found:
-            if watcher.name in failed:
-                continue
-            try:
-                results[watcher.name].append(pair_up(LOADS[load], connections, watcher, turn % 2 == 1))
-            except (PeerMissing, RuntimeError) as problem:
-                failed[watcher.name] = str(problem)
-            (folder / "tcpdump.pcap").unlink(missing_ok=True)
-    for name, pairs in results.items():
-        if not pairs:
-            continue
-        slowdowns = [pair.slowdown for pair in pairs]
-        rates = [median([pair.alone for pair in pairs]), median([pair.watched for pair in pairs])]
-        cpu = median([pair.cpu_us for pair in pairs])
-        load_cpu = median([pair.load_cpu for pair in pairs])
-        report.rows.append([load, name, *rates, median(slowdowns), spread(slowdowns), load_cpu, cpu])
-        if name == "netrec" and load == "one pair":
-            report.targets.append(Target(f"slowdown of {load}, median", median(slowdowns), LIMIT, "%"))
-    report.notes += [f"{load}: {name} left out: {why}" for name, why in failed.items()]
-    report.notes.append(f"{load}: {rounds} pairs of runs of {connections:,} connections for each recorder")
+def _slowdown(report: Report, options: Options, load: str, watcher: Watcher) -> None:
+    connections, loads = options.size(CONNECTIONS, 500) * LOADS[load], options.size(LOADS_A_BLOCK, 1)
+
+    def block(recorded: bool) -> dict[str, float]:
+        running = watcher.start() if recorded else None
+        try:
+            done = [churn(LOADS[load], connections) for _ in range(loads)]
+        finally:
+            if running:
+                running.stop()
+        return {
+            "rate": median([one["per_second"] for one in done]),
+            "cpu": median([one["cpu_seconds"] / connections * 1e6 for one in done]),
+        }
+
+    ours = watcher.name == "netrec"
+    most, seconds = OURS if ours else PEERS
+    pairs = beside(block, options.size(most, 1), seconds, options.size(3, 1))
+    slower = [(alone["rate"] / one["rate"] - 1) * 100 for one, alone in pairs]
+    cpu = [(one["cpu"] / alone["cpu"] - 1) * 100 for one, alone in pairs]
+    rates = [median([alone["rate"] for _, alone in pairs]), median([one["rate"] for one, _ in pairs])]
+    report.rows.append([load, watcher.name, len(pairs), *rates, median(slower), interval(slower), median(cpu)])
+    if ours and load == "one pair":
+        report.targets.append(Target(f"slowdown of {load}, median", median(slower), LIMIT, "%"))

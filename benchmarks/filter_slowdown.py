@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import duckdb
-
-from benchmarks.churn import LOADS, churn, netrec
+from benchmarks.churn import LOADS, churn, in_kernel, netrec
 from benchmarks.harness import Options, Report, Target, beside, interval, median, scratch
 
 CONNECTIONS, LOADS_A_BLOCK = 8_000, 3
@@ -64,21 +62,11 @@ def _slowdown(report: Report, options: Options, trace: Path) -> None:
 
 
 def _in_kernel(report: Report, options: Options, trace: Path, name: str, text: str) -> None:
-    """The programs' run time while the load runs; a budget that is never exceeded makes the recorder measure it."""
-    running = netrec(trace, "--max-cpu", "6400%", *(["--filter", text] if text else [])).start()
-    try:
-        done = churn(LOADS["one pair"], options.size(3 * CONNECTIONS, 1_000))
-    finally:
-        running.stop()
-    (used, rows) = duckdb.sql(
-        f"""select (select sum(programs_cpu_us) from read_parquet('{trace}/health/**/*.parquet')),
-        (select sum(rows_written) from read_parquet('{trace}/health/**/*.parquet'))"""
-    ).fetchall()[0]
-    share = used / 1e6 / done["seconds"] * 100
+    used = in_kernel(trace, options.size(3 * CONNECTIONS, 1_000), *(["--filter", text] if text else []))
     report.rows += [
-        [f"programs in the kernel, filter {name}", used / done["connections"], "", "us/connection"],
-        ["share of the load's time", share, "", "%"],
+        [f"programs in the kernel, filter {name}", used.us_per_connection, "", "us/connection"],
+        ["share of the load's time", used.share, "", "%"],
     ]
     if name == JUDGED:
-        report.notes.append(f"With this filter {int(rows):,} rows were written.")
-        report.targets.append(Target("programs' share of the load's time with it", share, LIMIT, "%"))
+        report.notes.append(f"With this filter {used.rows:,} rows were written.")
+        report.targets.append(Target("programs' share of the load's time with it", used.share, LIMIT, "%"))
