@@ -38,6 +38,7 @@ class WorkerStream:
         self.finished = 0  # sessions of which the last row has come
         self._rest = bytearray()
         self._texts: list[str] = [""]
+        self._records: list[bytes] = []  # frames of which the texts are those of now
         self._batches: list[pa.RecordBatch] = []
 
     def feed(self, data: bytes) -> list[dict[str, int]]:
@@ -64,20 +65,29 @@ class WorkerStream:
 
     def take(self) -> list[pa.RecordBatch]:
         """The rows since the last call."""
+        self._settle()
         batches, self._batches = self._batches, []
         return batches
+
+    def _settle(self) -> None:
+        """Frames become a batch all at once: what a batch costs hardly depends on how much is in it."""
+        if self._records:
+            records = np.frombuffer(b"".join(self._records), RECORD)
+            self._batches.append(batch(records, self._texts, self._host, self._role, self._seen_elsewhere))
+            self._records.clear()
 
     def _frame(self, kind: int, count: int, payload: bytes) -> None:
         if kind == wire.SESSIONS:
             records = np.frombuffer(payload, RECORD, count)
             self.finished += int(np.count_nonzero(records["flow_end_reason"] != wire.ACTIVE))
-            self._batches.append(batch(records, self._texts, self._host, self._role, self._seen_elsewhere))
+            self._records.append(payload)
         elif kind == wire.TEXTS:
             at = 4 * count
             for length in struct.unpack_from(f"<{count}I", payload):
                 self._texts.append(payload[at : at + length].decode("utf-8", "replace"))
                 at += length
         elif kind == wire.RESET:
+            self._settle()
             self._texts = [""]
 
 
