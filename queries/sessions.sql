@@ -37,8 +37,7 @@
 with session as (
   select *, row_number() over (order by capture, source, flow_id) as number
   from sighting
-  where source <> 'ebpf' and (closed_by is not null or http_method is not null or server_name is not null
-    or source = 'tproxy')
+  where source in ('tproxy', 'haproxy', 'envoy', 'squid')
 ),
 -- Ports are used again: the kernel's flow must also have begun with the session, to the second.
 leg as (

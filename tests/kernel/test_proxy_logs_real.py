@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -62,50 +63,128 @@ def fetch_all(gateway: Gateway) -> list[tuple[int, int, int]]:
     return done
 
 
-@pytest.mark.parametrize("way", ["syslog", "file"])
-def test_haproxy(gateway: Gateway, tmp_path: Path, way: str) -> None:
-    trace, log = tmp_path / "trace", tmp_path / "log"
-    format = "%ci:%cp [%t] %ft %b/%s %Tw/%Tc/%Tt %U %B %ts %fi:%fp"
-    options = ["--log-syslog" if way == "syslog" else "--log", log, "--log-format", format]
-    if way == "file":
-        log.touch()
-        code = "import socket, sys\ns = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.bind(sys.argv[1])\n" \
-               "f = open(sys.argv[2], 'ab', 0)\nwhile True: f.write(s.recv(65536).rstrip(b'\\n') + b'\\n')"  # fmt: skip
-        gateway.host.start("python3", "-c", code, tmp_path / "sock", log)
-        wait_until((tmp_path / "sock").exists, "the syslog daemon")
-    recorder = gateway.host.start(NETREC, "record", "--source", "haproxy", "-o", trace, "--quiet", *options)
-    if way == "syslog":
-        wait_until(log.exists, "netrec listens")
-    configuration = tmp_path / "haproxy.cfg"
+FORMAT = "%ci:%cp [%t] %ft %b/%s %Tw/%Tc/%Tt %U %B %ts %fi:%fp"
+
+
+def start_haproxy(gateway: Gateway, folder: Path, log: object, option: str = f'log-format "{FORMAT}"') -> None:
+    """HAProxy, transparent on the gateway, logging to a syslog target (`log`) in the format that `option` chooses."""
+    configuration = folder / "haproxy.cfg"
     configuration.write_text(
-        f"global\n log {log if way == 'syslog' else tmp_path / 'sock'} len 1024 local0\n maxconn 1000\n"
-        f'defaults\n mode tcp\n log global\n log-format "{format}"\n timeout connect 5s\n timeout client 30s\n'
-        " timeout server 30s\n"
+        f"global\n log {log} len 1024 local0\n maxconn 1000\n"
+        f"defaults\n mode {'http' if 'http' in option else 'tcp'}\n log global\n {option}\n timeout connect 5s\n"
+        " timeout client 30s\n timeout server 30s\n"
         "frontend f\n bind :9999 transparent\n default_backend b\n"
         "backend b\n source 0.0.0.0 usesrc clientip\n server s *:0\n"
     )
     divert(gateway, 9999)
     gateway.host.start("haproxy", "-db", "-f", configuration, stderr=subprocess.DEVNULL)
     wait_until(lambda: ":9999" in gateway.host.run("ss", "-Hlnt").stdout, "HAProxy listens")
+
+
+def start_syslog_daemon(gateway: Gateway, socket: Path, log: Path) -> None:
+    """What comes by a Unix socket is a line of a file."""
+    log.touch()
+    code = "import socket, sys\ns = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.bind(sys.argv[1])\n" \
+           "f = open(sys.argv[2], 'ab', 0)\nwhile True: f.write(s.recv(65536).rstrip(b'\\n') + b'\\n')"  # fmt: skip
+    gateway.host.start("python3", "-c", code, socket, log)
+    wait_until(socket.exists, "the syslog daemon")
+
+
+def recorded_sessions(trace: Path) -> list[tuple[int, int, int]]:
+    table = recorded(trace)
+    columns = (table[name].to_pylist() for name in ("client_port", "client_bytes", "server_bytes"))
+    return sorted(zip(*columns, strict=True))
+
+
+@pytest.mark.parametrize("way", ["udp", "unix", "file"])
+def test_haproxy(gateway: Gateway, tmp_path: Path, way: str) -> None:
+    trace, log = tmp_path / "trace", tmp_path / "log"
+    if way == "file":
+        start_syslog_daemon(gateway, tmp_path / "sock", log)
+    option, where, target = {
+        "udp": ("--log-syslog", "udp://127.0.0.1:5514", "127.0.0.1:5514"),
+        "unix": ("--log-syslog", log, log),
+        "file": ("--log", log, tmp_path / "sock"),
+    }[way]
+    recorder = gateway.host.start(
+        NETREC, "record", "--source", "haproxy", "-o", trace, "--quiet", option, where, "--log-format", FORMAT
+    )
+    if way == "udp":
+        wait_until(lambda: ":5514" in gateway.host.run("ss", "-Hlnu").stdout, "netrec listens")
+    wait_until(lambda: way == "udp" or log.exists(), "netrec listens")
+    start_haproxy(gateway, tmp_path, target)
     done = fetch_all(gateway)
 
     def everything_logged() -> bool:
-        spool = trace / ".spool"
-        return spool.exists() and (way == "syslog" or log.read_text().count(" f b/s ") == len(done))
+        return way != "file" or log.read_text().count(" f b/s ") == len(done)
 
     wait_until(everything_logged, "the log")
     wait_until(lambda: _spooled(trace) > 0, "rows in the spool")
     recorder.send_signal(signal.SIGINT)
     assert recorder.wait(20) == 0
     table = recorded(trace)
-    rows = sorted(
-        zip(*(table[name].to_pylist() for name in ("client_port", "client_bytes", "server_bytes")), strict=True)
-    )
-    assert rows == sorted(done)
+    assert recorded_sessions(trace) == sorted(done)
     assert set(table["server_address"].to_pylist()) == {gateway.server4}
     assert set(table["server_port"].to_pylist()) == {PORT}
     assert set(table["client_address"].to_pylist()) == {gateway.client4}
     assert set(table["source"].to_pylist()) == {"haproxy"}
+
+
+@pytest.mark.parametrize("option", ["tcplog", "httplog", "httpslog"])
+def test_haproxys_own_formats_without_naming_them(gateway: Gateway, tmp_path: Path, option: str) -> None:
+    trace, log = tmp_path / "trace", tmp_path / "haproxy.log"
+    start_syslog_daemon(gateway, tmp_path / "sock", log)
+    start_haproxy(gateway, tmp_path, tmp_path / "sock", f"option {option}")
+    done = fetch_all(gateway)
+    wait_until(lambda: log.read_text().count(" f b/s ") == len(done), "the log")
+    gateway.host.run(NETREC, "record", "--source", "haproxy", "-o", trace, "--quiet", "--log", log, "--log-once")
+    rows = sorted(recorded(trace).to_pylist(), key=lambda row: row["client_port"])
+    assert [row["client_port"] for row in rows] == [port for port, _, _ in sorted(done)]
+    for row, (_, _, response) in zip(rows, sorted(done), strict=True):
+        # In HTTP mode %B leaves out what HAProxy itself adds to the head.
+        assert row["server_bytes"] == response or (option != "tcplog" and 0 < response - row["server_bytes"] < 100)
+    assert {row["client_address"] for row in rows} == {gateway.client4}
+    if option != "tcplog":
+        assert {(row["http_method"], row["http_status"]) for row in rows} == {("GET", 200)}
+        assert {row["http_path"] for row in rows} == {f"/{size}" for size in SIZES}
+    rejected = [line for file in trace.glob("rejected/*") for line in file.read_text().splitlines()]
+    assert not [line for line in rejected if " f b/s " in line]
+
+
+def test_sessions_that_only_the_log_has_are_counted(gateway: Gateway, tmp_path: Path) -> None:
+    """With the kernel's rows beside it: what HAProxy logged before the recording began has no match there."""
+    trace, log = tmp_path / "trace", tmp_path / "haproxy.log"
+    start_syslog_daemon(gateway, tmp_path / "sock", log)
+    start_haproxy(gateway, tmp_path, tmp_path / "sock")
+    before = fetch_all(gateway)
+    wait_until(lambda: log.read_text().count(" f b/s ") == len(before), "the log")
+    recorder = gateway.host.start(
+        NETREC, "record", "--source", "ebpf,haproxy", "-o", trace, "--json", "--protocols", "tcp", "--filter",
+        f"port {PORT}", "--log", log, "--log-format", FORMAT,
+    )  # fmt: skip
+    assert recorder.stdout is not None
+    assert recorder.stdout.readline()  # it records
+    during = fetch_all(gateway)
+    wait_until(lambda: log.read_text().count(" f b/s ") == len(before + during), "the log")
+    recorder.send_signal(signal.SIGINT)
+    recorder.communicate(timeout=60)
+    assert recorder.returncode == 0
+    said = gateway.host.run(NETREC, "analyze", "sessions", trace, "--format", "ndjson", "-n", "0").stdout
+    rows = [json.loads(line) for line in said.splitlines()]
+    found = {(int(row["client"].rpartition(":")[2]), row["kernel"]) for row in rows}
+    assert found == {(one[0], "none") for one in before} | {(one[0], "both") for one in during}
+    assert {row["unmatched"] for row in rows} == {len(before)}
+
+
+def test_doctor_finds_a_real_haproxy(gateway: Gateway, tmp_path: Path) -> None:
+    """By its process and the log of its Debian package, which here is in a mount namespace of its own."""
+    start_haproxy(gateway, tmp_path, "127.0.0.1:5514")
+    gateway.host.run("nft", "delete", "table", "ip", "peer")
+    gateway.host.sysctl(net__ipv4__ip_forward=0, net__ipv6__conf__all__forwarding=0)
+    doctor = f"mount -t tmpfs none /var/log && touch /var/log/haproxy.log && {NETREC} doctor --json"
+    said = json.loads(gateway.host.run("unshare", "-m", "sh", "-c", doctor).stdout)["recommendation"]
+    assert said["source"] == "haproxy"
+    assert said["command"] == "netrec record --source haproxy --log /var/log/haproxy.log -o trace"
 
 
 def _spooled(trace: Path) -> int:
