@@ -15,7 +15,7 @@ from netrec.errors import FilterError
 from netrec.filter import Filter
 from recorder.source import find
 from tests.support import traffic
-from tests.support.gateway import Gateway, Recording, fetch, seen_by, who_server
+from tests.support.gateway import NETREC, Gateway, Recording, fetch, seen_by, who_server
 from tests.support.namespaces import Network, wait_until
 
 pytestmark = pytest.mark.kernel
@@ -144,13 +144,38 @@ def test_gateway_and_own_traffic_together(gateway: Gateway) -> None:
     }
 
 
-def test_a_server_that_refuses_and_one_that_is_not_there(gateway: Gateway) -> None:
+def test_a_server_that_refuses(gateway: Gateway) -> None:
     with gateway.server.entered():
         port = traffic.closed_port(gateway.server4)
     with Recording(gateway.host, interface=(gateway.inside,)) as recording:
         assert fetch(gateway.client, gateway.server4, port, 5) in ("ConnectionResetError", "BrokenPipeError")
         (row,) = recording.wait_for(1)
         assert (row["tcp_close"], row["closed_by"], row["server_bytes"]) == ("connect_failed", "server", 0)
+
+
+def test_a_server_that_falls_silent_is_a_timeout_for_the_client_too(gateway: Gateway) -> None:
+    """One that never answers a SYN, and one that vanishes in the middle of a session: the client is told by a reset."""
+    gateway.host.sysctl(net__ipv4__tcp_syn_retries=1, net__ipv4__tcp_retries2=1)
+    port = who_server(gateway.server, gateway.server4)
+    with (
+        Recording(gateway.host, interface=(gateway.inside,)) as recording,
+        gateway.client.entered(),
+        socket.create_connection((gateway.server4, port), timeout=30) as client,
+    ):
+        client.sendall(b"a")
+        client.recv(100)
+        drop = f"table ip gone {{ chain i {{ type filter hook input priority 0; tcp dport {port} drop; }}; }}"
+        gateway.server.run("nft", drop)
+        client.sendall(b"b")
+        with pytest.raises(ConnectionResetError):
+            client.recv(100)
+        assert fetch(gateway.client, gateway.server4, port, 30) == "ConnectionResetError"
+        rows = recording.wait_for(2)
+    assert [(row["tcp_close"], row["closed_by"], row["client_bytes"]) for row in rows] == [
+        ("timeout", "server", 2),
+        ("connect_failed", "server", 4),
+    ]
+    assert rows[1]["connect_latency_us"] is None
 
 
 def test_a_long_session_gives_interval_rows_and_a_forced_one(gateway: Gateway) -> None:
@@ -247,6 +272,23 @@ def test_what_is_in_the_way_is_said_and_nothing_is_changed(gateway: Gateway, mon
     gateway.host.run("ip", "address", "flush", "dev", gateway.inside)
     gateway.host.run("ip", "-6", "address", "flush", "dev", gateway.inside)
     assert "no route leads back" in why_not(gateway, interface=inside)
+
+
+def test_the_ssh_session_is_found_behind_sudo(gateway: Gateway, tmp_path: Path) -> None:
+    """sudo starts its command without the variable: that of the shell it came from counts."""
+    session = f"{gateway.client4} 50000 {gateway.near.second.ipv4} 22"
+    command = f"env -u SSH_CONNECTION {NETREC} record --source tproxy --local --dry-run -o {tmp_path / 'trace'}"
+
+    def dry(ssh: str, options: str = "") -> tuple[int, str]:
+        done = gateway.host.run("env", f"SSH_CONNECTION={ssh}", "sh", "-c", f"{command} {options}; exit", check=False)
+        return done.returncode, done.stderr
+
+    code, said = dry(session)
+    assert code == 2 and f"SSH session ({gateway.client4} to port 22)" in said and "--force" in said
+    assert dry(session, f"--filter 'not host {gateway.client4}'")[0] == 0
+    assert dry(session, "--force")[0] == 0
+    assert dry("192.0.2.1 50000 192.0.2.2 22")[0] == 0  # a session of another network namespace
+    assert gateway.rules() == ""
 
 
 def test_two_netrecs_do_not_share_a_gateway(gateway: Gateway) -> None:

@@ -229,9 +229,9 @@ def _refuse_closed_input(ruleset: list[dict[str, Any]]) -> None:
 
 def _refuse_own_ssh(given: Filter | None) -> None:
     """Whoever works here over SSH must not be cut off by a filter that takes that session's addresses."""
-    words = os.environ.get("SSH_CONNECTION", "").split()
-    if len(words) != 4:
-        return
+    words = _ssh_connection().split()
+    if len(words) != 4 or words[2].partition("%")[0] not in own_addresses():
+        return  # also: a session of another network namespace than the one that is to be proxied
     import pyarrow as pa
 
     from netrec.filter.evaluate import evaluate
@@ -251,6 +251,20 @@ def _refuse_own_ssh(given: Filter | None) -> None:
             f"the filter would also catch this machine's own SSH session ({words[0]} to port {words[3]})",
             f"leave it out (--filter 'not host {words[0]}'), or give --force",
         )
+
+
+def _ssh_connection() -> str:
+    """SSH_CONNECTION of this process, or of the nearest one that it comes from: sudo takes it away."""
+    if found := os.environ.get("SSH_CONNECTION"):
+        return found
+    pid = os.getppid()
+    with contextlib.suppress(OSError, ValueError):
+        while pid > 1:
+            for variable in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                if variable.startswith(b"SSH_CONNECTION="):
+                    return variable.partition(b"=")[2].decode(errors="replace")
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return ""
 
 
 def _taken(ruleset: list[dict[str, Any]]) -> tuple[int, set[int], set[int]]:
