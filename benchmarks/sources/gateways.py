@@ -224,13 +224,13 @@ class Laboratory:
         passed = gateway.passed()
         before = gateway.cpu()
         done = self.client.run(
-            peer("wrk"), "-t1", f"-c{connections}", f"-d{seconds}s", "-s", script, *headers, self.url(gateway),
-            timeout=seconds + 60,
+            peer("wrk"), "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", script, *headers,
+            self.url(gateway), timeout=seconds + 60,
         )  # fmt: skip
         found = json.loads(done.stdout.strip().splitlines()[-1])
         found["cpu"] = gateway.cpu() - before
-        if gateway.passed() != passed and attempts > 1:
-            # A machine so busy that the proxy let sessions pass by: that is no measurement of the proxy.
+        if attempts > 1 and (gateway.passed() != passed or not found["requests"]):
+            # A machine so busy that the proxy let sessions pass by, or that nothing came: that is no measurement of it.
             return self.wrk(gateway, seconds, connections, short=short, attempts=attempts - 1)
         found["passed"] = gateway.passed() - passed
         return found
