@@ -10,10 +10,15 @@ import hashlib
 import os
 import random
 import socket
+import ssl
 import struct
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -276,6 +281,72 @@ def test_a_refused_server_is_a_row_and_a_reset(proxied: Callable[..., Proxied]) 
             raise AssertionError("a FIN is not a reset")
     row = only(proxy.rows(1))
     assert (row["tcp_close"], row["server_bytes"], row["connect_latency_us"]) == ("connect_failed", 0, None)
+
+
+def test_a_server_that_resets_at_once_was_there(proxied: Callable[..., Proxied]) -> None:
+    """Connected and reset in one event: that is not a connect that failed."""
+    done = threading.Event()
+    proxy = proxied(lambda connection: (reset(connection), done.set()))
+    dial = proxy.relay.options.connect
+
+    def late(*given: Any) -> RawSocket:
+        made = dial(*given)
+        assert done.wait(10)
+        return made
+
+    proxy.relay.options = replace(proxy.relay.options, connect=late)
+    with pytest.raises((ConnectionResetError, BrokenPipeError)), proxy.dial() as client:
+        client.sendall(b"x")
+        client.recv(1) or client.sendall(b"y")
+    row = only(proxy.rows(1))
+    assert (row["tcp_close"], row["closed_by"]) == ("rst_received", "server")
+    assert row["connect_latency_us"] >= 0
+
+
+def tls_server(connection: socket.socket, certificate: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    context.set_alpn_protocols(["http/1.1"])
+    with context.wrap_socket(connection, server_side=True) as secured:
+        secured.sendall(secured.recv(100)[::-1])
+
+
+def test_tls_passes_unopened_its_hello_a_byte_at_a_time(proxied: Callable[..., Proxied], tmp_path: Path) -> None:
+    """A real handshake, certificate verified through the proxy; the name is read from a hello in many segments."""
+    certificate = tmp_path / "both.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+         "-subj", "/CN=shop.example", "-addext", "subjectAltName=DNS:shop.example", "-keyout", tmp_path / "key",
+         "-out", tmp_path / "certificate"],
+        check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    certificate.write_bytes((tmp_path / "key").read_bytes() + (tmp_path / "certificate").read_bytes())
+    proxy = proxied(lambda connection: tls_server(connection, certificate))
+    context = ssl.create_default_context(cafile=str(tmp_path / "certificate"))
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    secured = context.wrap_bio(incoming, outgoing, server_hostname="shop.example")
+    with proxy.dial() as client:
+
+        def until(step: Callable[[], Any]) -> Any:
+            while True:
+                try:
+                    return step()
+                except ssl.SSLWantReadError:
+                    for byte in outgoing.read():
+                        client.sendall(bytes([byte]))
+                    incoming.write(client.recv(1 << 16))
+                finally:
+                    client.sendall(outgoing.read())
+
+        until(secured.do_handshake)
+        assert secured.selected_alpn_protocol() == "http/1.1"
+        secured.write(b"secret")
+        client.sendall(outgoing.read())
+        assert until(lambda: secured.read(100)) == b"terces"
+    row = only(proxy.rows(1))
+    assert (row["server_name"], row["server_name_source"], row["alpn"]) == ("shop.example", "tls", "h2")
+    assert row["tls_version"] == "1.3"
 
 
 def test_a_slow_reader_holds_the_sender_and_not_the_memory(proxied: Callable[..., Proxied]) -> None:

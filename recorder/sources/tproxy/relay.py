@@ -400,6 +400,8 @@ class Relay:
             if session.resetting:  # both ends are gone now
                 self._drop(session)
             return
+        if not session.connected and end.side == SERVER and problem.errno == errno.ECONNRESET:
+            session.connected = monotonic_ns()  # and reset before we looked: a refusal is ECONNREFUSED
         if not session.connected and end.side == SERVER:
             session.close = wire.CONNECT_FAILED
         elif problem.errno in TIMEOUTS:
