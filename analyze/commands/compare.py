@@ -30,7 +30,13 @@ def _show_schema(context: click.Context, _: click.Parameter, wanted: bool) -> No
 @click.argument("traces", nargs=-1, metavar="BASELINE [CANDIDATE]")
 @click.option("--baseline", metavar="START/END", help="Compare with this window of the trace: 10:00/11:00.")
 @click.option("--candidate", metavar="START/END", help="The window to judge (default: all after the baseline).")
-@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Only this metric (repeatable).")
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="NAME",
+    help="Only this metric (repeatable); life_p50 and life_p95, of connections, are judged on request only.",
+)
 @click.option("--fail-on", multiple=True, metavar="NAME", help="Only this metric decides (repeatable).")
 @click.option(
     "--delta", "deltas", multiple=True, metavar="[NAME=]PERCENT", help="The change that begins to matter, e.g. 10%."
@@ -86,9 +92,10 @@ def command(
     refuse(qualities[0], qualities[1])
     before, after, paired = measure.paired(before, after, session.zone)
     strata = measure.name_strata(before.combinations, after.combinations)
+    further = {metric.histogram for metric in chosen} & measure.ON_REQUEST.keys()
     with recorded() as measured:
         sides = [
-            measure.measure(scan, outline, names, quality)
+            measure.measure(scan, outline, names, quality, further)
             for scan, outline, names, quality in zip(scans, (before, after), strata, qualities, strict=True)
         ]
     windows_measured = [
@@ -115,7 +122,7 @@ def command(
 
 def choose(names: Sequence[str], deltas: Sequence[str], fail_on: Sequence[str]) -> list[Metric]:
     """The metrics to judge, with their thresholds; raises `UsageError` for a name or a percentage that is none."""
-    from analyze.statistics.metrics import BY_NAME
+    from analyze.statistics.metrics import BY_NAME, METRICS
 
     for name in [*names, *fail_on]:
         if name not in BY_NAME:
@@ -123,7 +130,8 @@ def choose(names: Sequence[str], deltas: Sequence[str], fail_on: Sequence[str]) 
     idle = [name for name in fail_on if not BY_NAME[name].gating]
     if idle:
         raise UsageError(f"--fail-on: {idle[0]} is informational", "it has no bad direction")
-    chosen = {name: BY_NAME[name] for name in BY_NAME if not names or name in names or name in fail_on}
+    usual = names or [metric.name for metric in METRICS]
+    chosen = {name: BY_NAME[name] for name in BY_NAME if name in usual or name in fail_on}
     for text in deltas:
         name, equals, number = text.rpartition("=")
         if equals and name not in BY_NAME:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from analyze.compare.measure import HISTOGRAMS, Window, evidence
+from analyze.compare.measure import HISTOGRAMS, ON_REQUEST, Window, evidence
 from analyze.frames import frame
 from analyze.result import literal
 from analyze.statistics import slices
@@ -130,7 +130,7 @@ def _symptom(row: MetricVerdict, least_sampling: int) -> tuple[str, str]:
     """SQL of (bad, total) for a metric: its events and trials, or the values above the baseline's quantile."""
     metric = row.metric
     if metric.kind == "quantile":
-        value = f"({HISTOGRAMS[metric.histogram]})"
+        value = f"({(HISTOGRAMS | ON_REQUEST)[metric.histogram]})"
         return f"coalesce({value} > {row.baseline!r}, false)::INTEGER", f"({value} is not null)::INTEGER"
     counts = evidence(least_sampling)
     return counts[metric.numerator], counts[metric.denominator]

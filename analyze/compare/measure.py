@@ -6,6 +6,7 @@ narrow temporary table once; every count and histogram is an aggregate of that.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import tzinfo
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 BUCKETS = 240
 HOUR_SQL = f"epoch_us(end_time) // {HOUR_US}"
 MOST_STRATA = 60
+ENDED = "tcp_close is not null and tcp_close <> 'connect_failed'"
 # Row-wise measures: name -> SQL over the columns of `flow`.
 OPENED = "coalesce(flow_start_time >= start_time, false)"
 HISTOGRAMS = {
@@ -34,6 +36,8 @@ HISTOGRAMS = {
     "rtt_min": "rtt_min_us",
     "queueing": "greatest(rtt_us - rtt_min_us, 0)",
 }
+# What is measured only when a metric of it is asked for. A connection is counted when it ends.
+ON_REQUEST = {"life": f"case when {ENDED} then epoch_us(end_time) - epoch_us(flow_start_time) end"}
 WIDTHS = {"flows": "INTEGER", "bytes": "BIGINT", "packets": "BIGINT", "retransmits": "INTEGER"}
 FAILED = "tcp_close = 'connect_failed'"
 COUNTS = {
@@ -43,7 +47,7 @@ COUNTS = {
     "retransmits": "retransmits",
     "connects": f"scaled((transport = 'tcp' and ({OPENED} or {FAILED}))::INTEGER, weight)",
     "connect_failures": f"scaled(coalesce({FAILED}, false)::INTEGER, weight)",
-    "closed": "scaled(coalesce(tcp_close is not null and tcp_close <> 'connect_failed', false)::INTEGER, weight)",
+    "closed": f"scaled(coalesce({ENDED}, false)::INTEGER, weight)",
     "timeouts": "scaled(coalesce(tcp_close = 'timeout', false)::INTEGER, weight)",
     "resets": "scaled(coalesce(tcp_close in ('rst_sent', 'rst_received'), false)::INTEGER, weight)",
 }
@@ -201,8 +205,13 @@ def name_strata(*sides: pl.DataFrame) -> list[pl.DataFrame]:
     ]
 
 
-def measure(scan: Scan, outline: Outline, strata: pl.DataFrame, quality: CaptureQuality) -> Measured:
-    """Measure one side; `strata` is this side's frame of `name_strata`."""
+def measure(
+    scan: Scan, outline: Outline, strata: pl.DataFrame, quality: CaptureQuality, further: Iterable[str] = ()
+) -> Measured:
+    """Measure one side; `strata` is this side's frame of `name_strata`, `further` the histograms of `ON_REQUEST`
+    that are measured, too.
+    """
+    histograms = HISTOGRAMS | {name: ON_REQUEST[name] for name in further}
     window = outline.window
     connection = scan.connection
     names = strata["stratum"].unique().sort()
@@ -211,7 +220,7 @@ def measure(scan: Scan, outline: Outline, strata: pl.DataFrame, quality: Capture
     window.choose_hours(scan)
     bins = ", ".join(
         f"(case when ({sql}) is not null then {bin_sql(f'({sql})')} end)::SMALLINT as bin_{name}"
-        for name, sql in HISTOGRAMS.items()
+        for name, sql in histograms.items()
     )
     # The narrower the table, the less memory it takes: what is 0 or 1 a row fits a byte.
     weighted = counting.is_weighted(scan)
@@ -229,7 +238,7 @@ def measure(scan: Scan, outline: Outline, strata: pl.DataFrame, quality: Capture
     )
     try:
         sums = ", ".join(f"sum({name})::BIGINT as {name}" for name in COUNTS)
-        logs = ", ".join(f"avg(bin_{name}) filter (bin_{name} > {NOT_POSITIVE}) as log_{name}" for name in HISTOGRAMS)
+        logs = ", ".join(f"avg(bin_{name}) filter (bin_{name} > {NOT_POSITIVE}) as log_{name}" for name in histograms)
         batch = f"(bucket * {BATCHES} // {window.buckets})::INTEGER"
         buckets = frame(scan, f"select bucket::INTEGER as bucket, {sums}, {logs} from measured group by 1 order by 1")
         counted = frame(
@@ -241,7 +250,7 @@ def measure(scan: Scan, outline: Outline, strata: pl.DataFrame, quality: Capture
                 f"select '{name}' as histogram, {batch} as batch, stratum::INTEGER as number, bin_{name} as bin, "
                 f"tally(true, weight) as count from measured where bin_{name} is not null group by 2, 3, 4",
             )
-            for name in HISTOGRAMS
+            for name in histograms
         ]
     finally:
         connection.execute("drop table measured")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from analyze.compare.measure import FAILED, OPENED, Window
+from analyze.compare.measure import ENDED, FAILED, OPENED, Window
 from analyze.frames import frame
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ LARGE_BYTES = 1400  # what does not fit one segment on a path with a smaller MTU
 RETRY = "connect_latency_us between 900000 and 1500000 or connect_latency_us between 2700000 and 4000000 " \
         "or connect_latency_us between 6300000 and 9000000"  # fmt: skip
 QUICK_SECONDS = 0.5  # a refusal comes within a round trip; a SYN that is lost takes a second at least
-ENDED = "tcp_close is not null and tcp_close <> 'connect_failed'"
 STALLED = "tcp_close = 'timeout' and (retransmits >= 2 or retransmits is null)"
 # Per client, server and port: everything that needs only sums.
 SUMS = {

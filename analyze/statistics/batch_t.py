@@ -3,7 +3,7 @@
 The sample unit is the time bucket, never the flow: flows of one bucket share its congestion. Buckets
 autocorrelate too, so each window is cut into `BATCHES` contiguous batches, long against the autocorrelation
 time; the batches' values are then nearly independent and an ordinary t test holds its level. When batches are
-too short for that (the gate), there is no verdict.
+too short for that (the gate), each two of them are taken as one; where four are too short as well, there is no verdict.
 
 Sources: batch means (Law and Carson 1979, Conway 1963); the window of the integrated autocorrelation time
 (Sokal 1997, "Monte Carlo Methods in Statistical Mechanics"); Welch (1947).

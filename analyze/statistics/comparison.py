@@ -14,11 +14,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from analyze.statistics.batch_t import BATCHES, GATE, autocorrelation_time, compare_batches
+from analyze.statistics.batch_t import GATE, autocorrelation_time, compare_batches
 from analyze.statistics.metrics import MINIMUM_BUCKETS, Metric
 from analyze.statistics.multiple_testing import q_values
 
 SIGNIFICANT = 0.05
+FEWEST_BATCHES = 4
 REGRESSED, IMPROVED, PASS, INCONCLUSIVE, INFORMATION = "regressed", "improved", "pass", "inconclusive", "information"
 
 
@@ -90,13 +91,15 @@ def judge(
             if rare:
                 return replace(row, verdict=PASS, reason=rare)
         return replace(row, reason=problem, verdict=INCONCLUSIVE if metric.gating else INFORMATION)
-    test = compare_batches(
-        baseline.batches, candidate.batches, delta=threshold, bad_direction=metric.bad_direction or 1, paired=paired
-    )
     if paired:
         tau = autocorrelation_time(candidate.series - baseline.series)
     else:
         tau = max(autocorrelation_time(baseline.series), autocorrelation_time(candidate.series))
+    before, after = baseline.batches, candidate.batches
+    # Where neighbouring buckets are alike, fewer and longer batches still are nearly independent.
+    while buckets / len(before) < GATE * tau and len(before) // 2 >= FEWEST_BATCHES:
+        before, after = (_longer(side) for side in (before, after))
+    test = compare_batches(before, after, delta=threshold, bad_direction=metric.bad_direction or 1, paired=paired)
     row = replace(
         row,
         change=test.ratio - 1,
@@ -109,16 +112,21 @@ def judge(
         raw_change=raw_change,
         mix_change=(1 + raw_change) / test.ratio - 1 if math.isfinite(raw_change) else math.nan,
         effective_size=buckets / tau,
-        batches=(baseline.batches, candidate.batches),
+        batches=(before, after),
     )
     if not metric.gating:
         return replace(row, verdict=INFORMATION)
-    if buckets / BATCHES < GATE * tau:
-        longer = GATE * tau / (buckets / BATCHES)
+    if buckets / len(before) < GATE * tau:
+        longer = GATE * tau / (buckets / len(before))
         reason = f"neighbouring buckets are too alike: capture {longer:.1f} times longer"
         # Without a p-value the row takes no part in the adjustment.
         return replace(row, p_worse=math.nan, p_better=math.nan, reason=reason)
     return row
+
+
+def _longer(batches: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each two neighbouring batches as one: the mean of their logarithms, which is what the test takes."""
+    return np.exp(np.log(batches).reshape(-1, 2).mean(axis=1))
 
 
 def decide(rows: Sequence[MetricVerdict]) -> list[MetricVerdict]:

@@ -84,4 +84,9 @@ METRICS: tuple[Metric, ...] = (
     Metric("flows_per_second", "new flows per second", "rate", "flow/s", 0, numerator="flows"),
     Metric("bytes_per_flow", "payload bytes per new flow", "ratio", "byte", 0, numerator="bytes", denominator="flows"),
 )
-BY_NAME: dict[str, Metric] = {metric.name: metric for metric in METRICS}
+# Judged only when asked for: a longer life is worse where a connection carries one request, and better in a pool.
+ON_REQUEST: tuple[Metric, ...] = (
+    _quantile("life_p50", "life of finished connections, median", "life", 0.50),
+    _quantile("life_p95", "life of finished connections, 95th percentile", "life", 0.95),
+)
+BY_NAME: dict[str, Metric] = {metric.name: metric for metric in (*METRICS, *ON_REQUEST)}

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from netrec.cli import main
+from tests.analyze.traces import flow, write
 from tests.support.analysis_traces import later, write_trace
 
 
@@ -197,3 +198,17 @@ def test_a_new_edge_is_told(traces: dict[str, str], tmp_path: Path, capsys: pyte
     edges = json.loads(out)["edges"]
     assert {edge["change"] for edge in edges} == {"new", "vanished"}
     assert all(edge["service"].endswith(":6390") for edge in edges if edge["change"] == "new")
+
+
+def test_lives_are_judged_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Connections that live 20 ms instead of 10; each side has one that is still open, which has no life yet."""
+    for name, life in (("before", 0.010), ("after", 0.020)):
+        rows = [flow(number, number / 10, number / 10 + life) for number in range(1000)]
+        open_still = flow(1000, 0, 100, tcp_close=None, flow_end_reason="active")
+        write(tmp_path / name, "flows", [*rows, open_still])
+    sides = (str(tmp_path / "before"), str(tmp_path / "after"))
+    code, out, _ = run(capsys, *sides, "--metric", "life_p50", "--format", "json")
+    (row,) = json.loads(out)["metrics"]
+    assert (code, row["verdict"], row["unit"]) == (1, "regressed", "ms")
+    assert (row["baseline"], row["candidate"]) == pytest.approx((10, 20), rel=0.02)
+    assert "life_p50" not in run(capsys, *sides, "--format", "json")[1]
