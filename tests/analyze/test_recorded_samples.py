@@ -18,9 +18,9 @@ TOLD = {path.parent.name: json.loads(path.read_text()) for path in SAMPLES.glob(
 INCIDENTS = sorted(name for name, known in TOLD.items() if "incident" in known)
 
 
-def answer(netrec: Run, analysis: str, name: str) -> dict[str, Any]:
+def answer(netrec: Run, analysis: str, name: str, code: int = 1) -> dict[str, Any]:
     found = netrec("analyze", analysis, SAMPLES / name, "--format", "json")
-    assert found.code == 1, found.err
+    assert found.code == code, found.err
     told: dict[str, Any] = json.loads(found.out)
     return told
 
@@ -48,8 +48,9 @@ def test_the_regressed_service_is_found_and_the_path_that_it_comes_from(netrec: 
     told = json.loads(found.out)
     assert (found.code, told["verdict"]) == (1, "regressed"), found.err
     assert f"client {office}" in told["sentence"]
-    assert [row["metric"] for row in told["metrics"] if row["verdict"] == "regressed"] == ["retransmit_ratio"]
-    first = told["slices"][0]
+    regressed = {row["metric"] for row in told["metrics"] if row["verdict"] == "regressed"}
+    assert regressed == {"retransmit_ratio", "connect_p99"}
+    first = next(row for row in told["slices"] if row["metric"] == "retransmit_ratio")
     assert (first["dimension"], first["value"]) == ("client", office)
     # One of twenty packets of an upload is lost; that an acknowledgement is lost needs no retransmit.
     assert 0.03 <= first["candidate"] <= 0.07 and first["share_of_change"] > 0.99
@@ -66,3 +67,30 @@ def test_the_service_against_itself_passes(netrec: Run) -> None:
     both = (SAMPLES / "service-baseline", SAMPLES / "service-baseline")
     passed = netrec("analyze", "compare", *both, "--fail-on", "retransmit_ratio")
     assert (passed.code, passed.out.split(":")[0]) == (0, "Pass"), passed
+
+
+def test_an_ordinary_day_says_what_fills_first(netrec: Run) -> None:
+    known = TOLD["ordinary-day"]
+    first = answer(netrec, "capacity", "ordinary-day", code=0)["resources"][0]
+    assert (first["resource"], first["limit"]) == ("ephemeral_ports", known["ports"])
+    # The flows say the same as the gauge: ports that nginx opened within 60 s, and a few of the copy.
+    opened = netrec("analyze", "port-use", SAMPLES / "ordinary-day", "--format", "ndjson").out.splitlines()
+    ports = next(row for row in map(json.loads, opened) if row["service"] == known["application"])
+    assert ports["connections"] == known["counts"]["orders"]["connections"]
+    assert first["peak"] == pytest.approx(ports["peak"], rel=0.1)
+
+
+def test_of_an_ordinary_day_only_the_copy_at_night_stands_out(netrec: Run) -> None:
+    known = TOLD["ordinary-day"]
+    told = answer(netrec, "incident", "ordinary-day")
+    assert told["pattern"] == "elephant" and known["copy"]["service"] in told["sentence"]
+    summary = json.loads(netrec("analyze", "summary", SAMPLES / "ordinary-day", "--format", "ndjson").out)
+    assert (summary["connect_failures"], summary["resets"]) == (0, 0)
+    (row,) = (
+        json.loads(line)
+        for line in netrec(
+            "analyze", "elephants", SAMPLES / "ordinary-day", "-n", "1", "--format", "ndjson"
+        ).out.splitlines()
+    )
+    assert row["client_bytes"] == known["copy"]["bytes"]
+    answer(netrec, "security", "ordinary-day", code=0)
