@@ -1,8 +1,13 @@
-"""Records workloads for a benchmark, several at a time, below benchmarks/.cache/recorded."""
+"""Records workloads for a benchmark, several at a time, below benchmarks/.cache/recorded, and asks netrec about them.
+
+What is there already is not recorded again: delete the folder of a trace to have it anew.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import json
 import multiprocessing
 import sys
@@ -12,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import CACHE
+from netrec import cli
 from sample_traces.sample import Sample, discover, play
 
 FOLDER = CACHE / "recorded"
@@ -27,13 +33,19 @@ def workloads(group: str) -> dict[str, Sample]:
     return found
 
 
-def record(jobs: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Record these (group, name) anew, each in a process of its own; name -> what went wrong."""
+def record(jobs: Sequence[tuple[str, str]], at_once: int = AT_ONCE) -> dict[str, str]:
+    """Record those of (group, name) that are not there yet, each in a process of its own; name -> what went wrong."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     problems: dict[str, str] = {}
+    # known.json is written last: a recording that has none was given up.
+    missing = [
+        (group, name)
+        for group, name in jobs
+        if not all((folder(trace) / "known.json").exists() for trace in workloads(group)[name].traces)
+    ]
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(AT_ONCE, mp_context=context, max_tasks_per_child=1) as pool:
-        waiting = {pool.submit(_record, *job): job[1] for job in jobs}
+    with ProcessPoolExecutor(at_once, mp_context=context, max_tasks_per_child=1) as pool:
+        waiting = {pool.submit(_record, *job): job[1] for job in missing}
         for done in as_completed(waiting):
             name, problem = waiting[done], done.exception()
             if problem is not None:
@@ -51,6 +63,20 @@ def known(trace: str) -> dict[str, Any]:
 def folder(trace: str) -> Path:
     """Where a trace was recorded."""
     return FOLDER / trace
+
+
+def ask(analysis: str, *arguments: str | Path) -> dict[str, Any]:
+    """The answer of `netrec analyze`, as JSON, in this process; raises `RuntimeError` when there is none."""
+    given = ["analyze", analysis, *map(str, arguments), "--format", "json"]
+    printed, errors = io.StringIO(), io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(errors):
+            cli.main(given)
+    except SystemExit as ended:
+        if ended.code == 2:
+            raise RuntimeError(f"netrec {' '.join(given)}: {errors.getvalue()}") from None
+    found: dict[str, Any] = json.loads(printed.getvalue())
+    return found
 
 
 def _record(group: str, name: str) -> None:
