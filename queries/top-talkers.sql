@@ -4,7 +4,7 @@
 -- shown, so that the column adds up to the whole.
 --
 -- @table   flows
--- @param   by    dimension(pair, client, server, service, process, container, host) = pair: what to group by
+-- @param   by    dimension(pair, client, server, service, process, executable, container, host) = pair: what to group by
 -- @param   order choice(bytes, packets, flows, retransmits) = bytes: what to rank by
 -- @param   n     integer = 10: rows to show
 -- @column  talker VARCHAR: what the traffic is grouped by

@@ -151,7 +151,7 @@ PROCESS = (
         "process_command_hash",
         TEXT,
         "",
-        "SHA-256 of the command line (--process-details); never the line itself",
+        "keyed SHA-256 of the command line (--process-details); never the line itself",
     ),
 )
 

@@ -6,6 +6,7 @@
 -- @dimension server: server_address = server_address
 -- @dimension service: server, server_port = endpoint(server, server_port)
 -- @dimension process: process_name = coalesce(process_name, '(unknown)')
+-- @dimension executable: process_executable = coalesce(process_executable, '(not recorded)')
 -- @dimension container: container_id = coalesce(container_id, '(none)')
 -- @dimension host: host = coalesce(host, '(unknown)')
 create temp macro endpoint(address, port) as

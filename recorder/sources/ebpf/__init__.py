@@ -17,13 +17,17 @@ recorder_source.py  the life cycle
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from netrec.errors import CannotRecordError
+from netrec.errors import CannotRecordError, UsageError
 from netrec.text import parse_duration
 from recorder.bpf.readiness import can_load
 from recorder.source import CaptureContext, Readiness, Setting, Source, SourceSpecification
 from recorder.sources.ebpf import protocols
+
+if TYPE_CHECKING:
+    from recorder.process_details import ProcessDetails
 
 
 def can_run(settings: Mapping[str, Any]) -> Readiness:
@@ -34,7 +38,7 @@ def can_run(settings: Mapping[str, Any]) -> Readiness:
 def create(context: CaptureContext) -> Source:
     """Make the source. The compiler's process is started before anything heavy is imported here.
 
-    Raises `CannotRecordError` when this process may not load eBPF programs.
+    Raises `CannotRecordError` when this process may not load eBPF programs, `UsageError` when a key cannot be used.
     """
     from recorder.bpf.compiler import Build
     from recorder.sources.ebpf.programs import request
@@ -42,10 +46,22 @@ def create(context: CaptureContext) -> Source:
     readiness = can_run(context.settings)
     if not readiness.ready:
         raise CannotRecordError(readiness.reason, readiness.fix)
+    details = _process_details(context.settings)
     build = Build(request(context.settings))
     from recorder.sources.ebpf.recorder_source import EbpfSource
 
-    return EbpfSource(context, build)
+    return EbpfSource(context, build, details)
+
+
+def _process_details(settings: Mapping[str, Any]) -> ProcessDetails | None:
+    key = settings.get("process_key")
+    if not settings.get("process_details"):
+        if key:
+            raise UsageError("--process-key is of no use without --process-details", "add --process-details")
+        return None
+    from recorder.process_details import ProcessDetails, read_key
+
+    return ProcessDetails(read_key(key) if key else None)
 
 
 SOURCE = SourceSpecification(
@@ -82,6 +98,19 @@ SOURCE = SourceSpecification(
             False,
             "Also read what this host's DNS clients ask: names for flows; queries and their failures as events.",
             bool,
+        ),
+        Setting(
+            "process-details",
+            False,
+            "Also record each owner's executable, and a keyed hash of its command line (never the line itself).",
+            bool,
+        ),
+        Setting(
+            "process-key",
+            None,
+            "File with the key of those hashes, to compare them between captures and hosts (default: random).",
+            Path,
+            "FILE",
         ),
     ),
 )

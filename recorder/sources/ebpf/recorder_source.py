@@ -35,6 +35,7 @@ from recorder.sources.ebpf.programs import (
 
 if TYPE_CHECKING:
     from recorder.dns.names import NameTable
+    from recorder.process_details import ProcessDetails
     from recorder.sources.ebpf.datagrams import DatagramSource
     from recorder.sources.ebpf.dns import DnsSource
     from recorder.sources.ebpf.events import EventSource
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 class EbpfSource:
     """A running `ebpf` source: the life cycle of `recorder.source.Source`."""
 
-    def __init__(self, context: CaptureContext, build: Build) -> None:
+    def __init__(self, context: CaptureContext, build: Build, details: ProcessDetails | None = None) -> None:
         settings = context.settings
         self._effort = Effort(active_timeout=settings.get("active_timeout", 10.0))
         self._max_flows = max_flows(settings)
@@ -78,11 +79,15 @@ class EbpfSource:
         self._clock = UtcClock()
         self._taken = 0
         self._last_health = SourceHealth()
+        self._details = details
         self._build: Build | None = build
 
     def capabilities(self) -> set[str]:
-        """Maps; the paths of cgroups; with events the counters of other network namespaces."""
+        """Maps; the paths of cgroups; with events the counters of other network namespaces; with process details the
+        executables of other users' processes."""
         needed = {"bpf", "dac_read_search"}
+        if self._details:
+            needed.add("sys_ptrace")
         if self._events:
             needed |= {"sys_admin", "sys_ptrace"}
         return needed
@@ -99,7 +104,7 @@ class EbpfSource:
         self._build = None
         self._live = LiveFlows()
         self._cgroups = CgroupResolver()
-        self._rows = RowMaker(self._context.host, self._cgroups, self._clock.offset_ns)
+        self._rows = RowMaker(self._context.host, self._cgroups, self._clock.offset_ns, self._details)
         self._ring = RingBuffer(loaded.maps["flows"], self._ring_size, r.FLOW)
         self._counters = syscalls.PerCpuArray(loaded.maps["counters"], len(r.COUNTERS))
         self._set_control(r.CONTROL_SAMPLING, self._effort.sampling)

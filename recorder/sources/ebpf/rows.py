@@ -14,6 +14,7 @@ from pyarrow._compute import call_function
 from netrec.protocols import WITH_PORTS, transport_name
 from netrec.trace import tables
 from netrec.trace.columns import booleans, constant, numbers, text, times
+from recorder.process_details import NOTHING, ProcessDetails
 from recorder.sources.ebpf import records as r
 from recorder.sources.ebpf.owners import CgroupResolver
 
@@ -28,10 +29,19 @@ _MAPPED = bytes(10) + b"\xff\xff"
 
 
 class RowMaker:
-    """Turns records into rows; `offset_ns` gives CLOCK_REALTIME minus CLOCK_BOOTTIME at the time of the call."""
+    """Turns records into rows; `offset_ns` gives CLOCK_REALTIME minus CLOCK_BOOTTIME at the time of the call.
 
-    def __init__(self, host: str, cgroups: CgroupResolver, offset_ns: Callable[[], int]) -> None:
-        self.host, self._cgroups, self.offset_ns = host, cgroups, offset_ns
+    With `details` the owners' executables and command lines (hashed) are looked up.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        cgroups: CgroupResolver,
+        offset_ns: Callable[[], int],
+        details: ProcessDetails | None = None,
+    ) -> None:
+        self.host, self._cgroups, self.offset_ns, self._details = host, cgroups, offset_ns, details
         self._addresses: dict[bytes, str] = {}
 
     def rows(self, records: np.ndarray, new: dict[str, np.ndarray], reason: str) -> pa.RecordBatch:
@@ -116,6 +126,7 @@ class RowMaker:
             "netns": numbers(records["netns"], records["netns"] == 0),
             "process_source": text(records["owner_source"], r.OWNER_SOURCES),
             **self._cgroup_columns(records),
+            **self._detail_columns(records),
         }
 
     def _address_columns(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -148,6 +159,25 @@ class RowMaker:
             "container_id": _chosen([names.container_id for names in found], inverse),
             "process_unit": _chosen([names.unit for names in found], inverse),
         }
+
+    def _detail_columns(self, records: np.ndarray) -> dict[str, pa.Array | None]:
+        """Executable and command line's hash of each record's owner, asked for once per process."""
+        if self._details is None or not len(records):
+            return {}
+        keys = np.rec.fromarrays([records["pid"], records["comm"]])
+        _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+        owners = [(int(records["pid"][at]), bytes(records["comm"][at]), int(_owned(records[at]))) for at in first]
+        found = [self._details.of(*owner) if owner[0] else NOTHING for owner in owners]
+        return {
+            "process_executable": _chosen([details.executable for details in found], inverse),
+            "process_command_hash": _chosen([details.command_hash for details in found], inverse),
+        }
+
+
+def _owned(record: np.void) -> int:
+    """When the owner had the flow, for certain (ns): who connected had it from the start."""
+    connected = record["owner_source"] == r.OWNER_SOURCES.index("connect") and record["start"] > 0
+    return int(record["start"] if connected else record["time"])
 
 
 def _either(one: np.ndarray | None, other: np.ndarray | None) -> np.ndarray | None:
