@@ -51,6 +51,11 @@ def of(scan: Scan) -> Context:
 def _sampling(scan: Scan, found: Context) -> None:
     """What the rows say of sampling, and how sure totals are: the variance of the Horvitz-Thompson estimator for flows
     chosen independently of each other (Sarndal, Swensson and Wretman, Model Assisted Survey Sampling, 1992).
+
+    A row that holds several short flows is as many choices, not one. Of their sizes only the mean is known: how far
+    they are apart is taken from how far the means of such rows are apart (the mean square between groups of a one-way
+    analysis of variance, which says too much rather than too little where the rows differ by nature); of a single such
+    row, that they differ as much as they are large.
     """
     if not counting.is_weighted(scan):
         return
@@ -58,11 +63,21 @@ def _sampling(scan: Scan, found: Context) -> None:
         """with whole as (
             select capture, coalesce(flow_id, -epoch_us(end_time)) as flow_id, sum(flows)::DOUBLE as flows,
               coalesce(sum(bytes), 0)::DOUBLE as bytes, min(coalesce(sampling_interval, 1)) as least,
-              max(coalesce(sampling_interval, 1)) as most
+              max(coalesce(sampling_interval, 1)) as most, max(coalesce(flow_count, 1))::DOUBLE as held
             from flow group by all
+        ),
+        together as (
+            select bytes / most / held as mean, held,
+              sum(bytes / most) over () / sum(held) over () as overall, count(*) over () as rows
+            from whole where held > 1
+        ),
+        spread as (
+            select coalesce(case when max(rows) > 1 then sum(held * pow(mean - overall, 2)) / (max(rows) - 1)
+              else max(overall * overall) end, 0) as within
+            from together
         )
-        select min(least), max(most), sum(flows), sum(flows * flows * (most - 1) / most), sum(bytes),
-          sum(bytes * bytes * (most - 1) / most) from whole"""
+        select min(least), max(most), sum(flows), sum(flows * flows / held * (most - 1) / most), sum(bytes),
+          sum((bytes * bytes / held + (held - 1) * within * most * most) * (most - 1) / most) from whole, spread"""
     )[0]
     if most is None or most <= 1:
         return

@@ -4,15 +4,16 @@ Over the budget the recorder does less, a step at a time, and goes back when the
 
     as asked -> longer intervals -> short flows together -> 1 in 2 -> 1 in 4 -> ... -> 1 in 65,536
 
-A step down this ladder needs the budget to be exceeded over the last readings (`WINDOW_READINGS` of them, and
-`WINDOW_SECONDS` at least); what came before a step is never judged with what comes after it. A step back needs what the
-step is known to have saved to fit in again, with room to spare, for all of a waiting time; that doubles whenever a step
-back had to be taken back soon after. So a steady load never makes it swing, and a load that swings makes it swing ever
-more slowly.
+A step down this ladder needs the budget to be used up over the last readings (`WINDOW_READINGS` of them, and
+`WINDOW_SECONDS` at least); of CPU time 90% of it (`AIM`), for a step takes effect only after the next readings. What
+came before a step is never judged with what comes after it. A step back needs what the step is known to have saved to
+fit in again, with room to spare, for all of a waiting time; that doubles whenever a step back had to be taken back soon
+after. So a steady load never makes it swing, and a load that swings makes it swing ever more slowly.
 """
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from dataclasses import dataclass, replace
 
@@ -24,7 +25,9 @@ WINDOW_READINGS = 2
 WAIT_SECONDS = 30.0
 LONGEST_WAIT_SECONDS = 960.0
 SOON_SECONDS = 120.0
-# A step back is taken when what is expected after it is at most this part of the budget.
+# The part of a budget of CPU time that is aimed at.
+AIM = 0.9
+# A step back is taken when what is expected after it is at most this part of what is aimed at.
 ROOM = 0.8
 # What a step saves is learnt as it is taken, between these; halving the sample saves half at most.
 LEAST_FACTOR, MOST_FACTOR = 1.3, 8.0
@@ -166,7 +169,8 @@ class Keeper:
         self._told_end = False
         self._step(self._level - 1, spent)
         now = describe(self.effort, self._asked) or "everything as asked for"
-        return Decision("restored", self.effort, f"{use.words.replace(' is over ', ' leaves room below ')}: {now}")
+        room = re.sub(" is (over|close to) ", " leaves room below ", use.words)
+        return Decision("restored", self.effort, f"{room}: {now}")
 
     def _step(self, level: int, spent: Spent) -> None:
         self._level = level
@@ -181,7 +185,9 @@ class Keeper:
         uses = [_Use(0.0, "")]
         if self.budget.cpu is not None:
             share = (last.cpu_seconds - first.cpu_seconds) / seconds
-            uses.append(_Use(share / self.budget.cpu, f"CPU {share:.1%} of a core is over {self.budget.cpu * 100:g}%"))
+            how = "over" if share > self.budget.cpu else "close to"
+            words = f"CPU {share:.1%} of a core is {how} {self.budget.cpu * 100:g}%"
+            uses.append(_Use(share / self.budget.cpu / AIM, words))
         if self.budget.disk_rate is not None:
             rate = (last.disk_bytes - first.disk_bytes) / seconds
             words = f"{format_size(rate)}/s to disk is over {format_size(self.budget.disk_rate)}/s"

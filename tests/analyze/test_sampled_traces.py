@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -98,6 +99,36 @@ def test_ten_samples_lie_within_the_stated_error() -> None:
         hits += abs(size - true) <= error
         hits += abs(table.num_rows * INTERVAL - whole.num_rows) <= 1.96 * math.sqrt(7 * whole.num_rows)
     assert hits >= 16
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_rows_that_hold_many_flows_state_the_error_of_as_many_choices(tmp_path: Path, alike: bool) -> None:
+    """Of sixteen samples of gathered flows about 15 lie within what is stated, which is no more than it must be."""
+    generator = np.random.default_rng(5)
+    sizes = np.full(40_000, 400) if alike else generator.lognormal(6, 1, 40_000).astype(np.int64)
+    interval, rows = 16, 50
+    services = np.arange(len(sizes)) % rows
+    hits, stated = 0, 0.0
+    for number in range(16):
+        kept = generator.random(len(sizes)) < 1 / interval
+        held = np.bincount(services[kept], minlength=rows)
+        size = np.bincount(services[kept], sizes[kept], rows)
+        counted = [
+            {"client_bytes": int(size[row]), "server_bytes": 0, "flow_count": int(held[row])} for row in range(rows)
+        ]
+        write(
+            tmp_path / str(number),
+            "flows",
+            [flow(row + 1, 0, 1, sampling_interval=interval, **counted[row]) for row in range(rows)],
+        )
+        scan = Scan([tmp_path / str(number)])
+        scan.require("flows")
+        stated = context.of(scan).sampling_error["bytes"]
+        hits += abs(size.sum() * interval / sizes.sum() - 1) <= stated
+    assert hits >= 13
+    dispersion = 0 if alike else sizes.std() / sizes.mean()
+    expected = 1.96 * math.sqrt((interval - 1) * (1 + dispersion**2) / len(sizes))
+    assert stated == pytest.approx(expected, rel=0.25)
 
 
 def sum_of(table: pa.Table) -> int:

@@ -55,9 +55,16 @@ def simulation(**budget: float) -> Simulation:
     return Simulation(Keeper(Budget(**budget), ASKED))
 
 
+def test_close_to_the_budget_it_steps_down_before_it_is_exceeded() -> None:
+    found = simulation(cpu=0.02)
+    found.run(120, 0.0155)  # 1.95% of a core
+    assert found.decisions[0][1].reason.startswith("CPU 1.9% of a core is close to 2%: rows every 60 s")
+    assert max(found.after(60)) <= 0.018
+
+
 def test_within_the_budget_nothing_is_left_out() -> None:
     found = simulation(cpu=0.02)
-    found.run(600, 0.015)
+    found.run(600, 0.0135)
     assert (found.decisions, found.keeper.level) == ([], 0)
 
 
