@@ -165,8 +165,8 @@ class Background:
         )
 
     def resident(self) -> int:
-        """Bytes resident now, in it and its descendants; a page that they share counts once (PSS)."""
-        return sum(_resident(pid) for pid in _family(self.process.pid))
+        """Bytes resident now: `resident` of it."""
+        return resident(self.process.pid)
 
     def stop(self, timeout: float = 60) -> Measure:
         self.process.send_signal(signal.SIGINT)
@@ -179,6 +179,11 @@ class Background:
         if self.process.returncode is None:
             self.process.kill()
             self.process.wait()
+
+
+def resident(pid: int) -> int:
+    """Bytes resident now, in a process and its descendants; a page that they share counts once (PSS)."""
+    return sum(_resident(one) for one in _family(pid))
 
 
 def _family(pid: int) -> Iterator[int]:
