@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -89,9 +89,10 @@ def _children(process: int) -> list[int]:
 
 @dataclass
 class SourceRecord:
-    """What is known of one source since its last health row."""
+    """What is known of one source since its last health row. `losses`: its own words for the counters of losses."""
 
     name: str
+    losses: dict[str, str] = field(default_factory=dict)
     interval: SourceHealth = field(default_factory=SourceHealth)
     rows_written: int = 0
     lost_on_disk: int = 0
@@ -140,7 +141,9 @@ class HealthLog:
                 row["recorder_cpu_us"] = max(0, usage.cpu_us - self._usage.cpu_us)
                 row["recorder_memory_bytes"] = usage.memory_bytes
             if health.events_lost or health.notes:
-                row["reason"] = "; ".join([*([_loss(health)] if health.events_lost else []), *health.notes])
+                row["reason"] = "; ".join(
+                    [*([_loss(health, record.losses)] if health.events_lost else []), *health.notes]
+                )
             self._add(row, record.name, self._begun_us, now_us)
             record.interval, record.rows_written = SourceHealth(), 0
         self._usage, self._begun_us = usage, now_us
@@ -182,12 +185,15 @@ class HealthLog:
         self._rows.append(row)
 
 
-def _loss(health: SourceHealth) -> str:
-    places = {
-        "the ring buffer was full": health.lost_in_ring,
-        "the map of flows was full": health.lost_in_map,
-        "the kernel skipped the program": health.lost_in_kernel,
-    }
+_LOSSES = {
+    "lost_in_ring": "the ring buffer was full",
+    "lost_in_map": "the map of flows was full",
+    "lost_in_kernel": "the kernel skipped the program",
+}
+
+
+def _loss(health: SourceHealth, losses: Mapping[str, str]) -> str:
+    places = {text: getattr(health, name) for name, text in (_LOSSES | dict(losses)).items()}
     return "lost because " + ", ".join(f"{place} ({count})" for place, count in places.items() if count)
 
 

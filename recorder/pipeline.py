@@ -122,6 +122,8 @@ class Pipeline:
             self._disk = DiskGuard(plan.trace, plan.minimum_free, plan.rotate_size)
             self._folder = folder
             self._health = health.HealthLog(plan.capture.host, list(plan.sources), int(now * 1e6))
+            for name, source in plan.sources.items():
+                self._health.sources[name].losses.update(getattr(source, "losses", {}))
             self._adjust(plan.effort)
             failure: BaseException | None = None
             try:

@@ -126,6 +126,9 @@ class Source(Protocol):
     traffic of its rows on, so that other sources' rows of them count as duplicates. One that learns what addresses are
     called also has `names() -> tuple[NameTable, int] | None` (recorder.dns.names), for the rows of all sources, and the
     microseconds from the table's clock to UTC.
+
+    A source without a ring or a map in the kernel may have `losses`: by counter of `SourceHealth` (`lost_in_ring`),
+    what it means there, as a clause after "lost because".
     """
 
     def start(self) -> None: ...

@@ -271,8 +271,10 @@ RECORDER_HEALTH = (
     Field("reason", TEXT, "", "why, in words; null for a regular interval without loss"),
     Field("events_seen", INT64, "event", "flow records that left the kernel in this interval"),
     Field("events_lost", INT64, "event", "flow records lost in this interval, wherever it happened"),
-    Field("lost_in_ring", INT64, "event", "lost because the ring buffer was full"),
-    Field("lost_in_map", INT64, "event", "lost because the kernel's map of flows was full"),
+    Field("lost_in_ring", INT64, "event", "lost because the ring buffer was full; of other sources: see reason"),
+    Field(
+        "lost_in_map", INT64, "event", "lost because the kernel's map of flows was full; of other sources: see reason"
+    ),
     Field("lost_in_kernel", INT64, "event", "program runs that the kernel skipped (re-entrance)"),
     Field("lost_on_disk", INT64, "event", "rows not written because the disk was full"),
     Field("map_used", INT64, "entry", "flows in the kernel's map"),

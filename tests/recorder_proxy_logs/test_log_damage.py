@@ -9,6 +9,7 @@ import subprocess
 from collections import Counter
 from pathlib import Path
 
+import pyarrow.dataset as ds
 import pytest
 
 from netrec.errors import CannotRecordError
@@ -113,3 +114,12 @@ def test_no_room_for_what_does_not_fit(tmp_path: Path) -> None:
     recording.close()
     assert ports == [1, 2]
     assert (rejected / "haproxy-capture2.log").read_text().endswith("\tno session\n")
+
+
+def test_health_says_what_was_lost_in_the_sources_own_words(tmp_path: Path) -> None:
+    log, trace = tmp_path / "haproxy.log", tmp_path / "trace"
+    log.write_text(LINE.format(port=1) + "no session\n" * 3)
+    assert record(trace, log).returncode == 0
+    health = ds.dataset(sorted(map(str, trace.glob("health/**/*.parquet")))).to_table()
+    said = [reason for reason in health["reason"].to_pylist() if reason]
+    assert said == ["lost because lines do not fit the format (see rejected/) (3)"]

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 from netrec.errors import CannotRecordError
 from netrec.text import printable
@@ -30,6 +30,8 @@ PENDING_LIMIT = 200_000
 
 class LogSource:
     """A running `haproxy`, `envoy` or `squid` source: the life cycle of `recorder.source.Source`."""
+
+    losses: ClassVar = {"lost_in_ring": "lines do not fit the format (see rejected/)"}
 
     def __init__(self, name: str, context: CaptureContext, parse: Parse) -> None:
         self._name = name

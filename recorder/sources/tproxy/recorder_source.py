@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from netrec.errors import CannotRecordError
 from recorder.source import CaptureContext, SourceHealth
@@ -23,6 +23,11 @@ TAKEN_WITHOUT_SESSION = 20
 
 class TproxySource:
     """A running `tproxy` source: the life cycle of `recorder.source.Source`."""
+
+    losses: ClassVar = {
+        "lost_in_ring": "sessions ended with their worker, or their rows were not taken in time",
+        "lost_in_map": "sessions passed by while a worker was full or did not respond",
+    }
 
     def __init__(self, context: CaptureContext, plan: Plan) -> None:
         self.plan = plan
