@@ -318,6 +318,7 @@ class EbpfSource:
         assert self._loaded is not None
         chunks, self._chunks = self._chunks, []
         # Closed, but nobody has been seen to close them since the last call.
+        self._set_control(r.CONTROL_PENDING, 0)
         waiting = syscalls.take_all(self._loaded.maps["pending"], r.FLOW, MAX_PENDING)
         if len(waiting):
             self._taken += len(waiting)

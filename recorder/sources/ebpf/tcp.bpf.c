@@ -82,7 +82,7 @@ static inline void listener_key_of(struct identity *identity, struct listener_ke
 
 static inline int insert(u64 sk, struct socket_entry *entry)
 {
-    u64 now = bpf_ktime_get_boot_ns();
+    u64 now = entry->start ? entry->start : bpf_ktime_get_boot_ns();
     entry->sk = sk;
     entry->last = now;
     entry->id = (now << 8) | (bpf_get_smp_processor_id() & 0xff);
@@ -158,10 +158,20 @@ static inline void emit(struct flow *flow)
     flows.ringbuf_submit(slot, 1 /* no wake-up: user space polls on a timer */);
 }
 
+/* SCTP's and MPTCP's sockets change their states at the same tracepoint. */
+static inline int is_tcp(u64 sk)
+{
+    u16 protocol = 0;
+    READ(protocol, sk, OFFSET_sock_sk_protocol);
+    return protocol == 6;
+}
+
 static inline void connecting(u64 sk)
 {
     struct socket_entry entry = {};
     struct identity identity;
+    if (!is_tcp(sk))
+        return;
 #ifdef WITH_FILTER
     if (!identify(sk, &identity) || !ends_may_match(&identity, 6, ROLE_CLIENT, CONNECTING))
         return;
@@ -183,7 +193,7 @@ static inline void listening(u64 sk)
     struct identity identity;
     struct listener_key key = {};
     struct listener listener = {};
-    if (!identify(sk, &identity))
+    if (!is_tcp(sk) || !identify(sk, &identity))
         return;
     listener_key_of(&identity, &key);
     listener.sk = sk;
@@ -278,7 +288,7 @@ static inline void established(u64 sk, int old)
 {
     struct identity identity;
     struct socket_entry *entry = sockets.lookup(&sk);
-    if ((!entry && old != SYN_RECV) || !identify(sk, &identity))
+    if ((!entry && (old != SYN_RECV || !is_tcp(sk))) || !identify(sk, &identity))
         return;
     if (entry && !(entry->flags & FLAG_ESTABLISHED)) {         /* also of two that connected to each other at once */
         connected(sk, entry, &identity);
@@ -287,6 +297,17 @@ static inline void established(u64 sk, int old)
             forget(sk);
         accepted(sk, &identity);
     }
+}
+
+/* Sockets are destroyed all the time, and hardly ever is one of them waited for: that must be told cheaply. User space
+ * says that there are none just before it takes them all. */
+static inline int some_are_pending(u64 from_now)
+{
+    u32 which = CONTROL_PENDING;
+    u64 *some = control.lookup(&which);
+    if (some && from_now)
+        *some = 1;
+    return some && *some;
 }
 
 static inline void closed(u64 sk, int old)
@@ -329,6 +350,7 @@ static inline void closed(u64 sk, int old)
     if (flow.flags & (FLAG_AWAITS_OWNER | FLAG_AWAITS_RESET)) {
         struct flow *other = pending.lookup(&sk);
         if (!other && !pending.update(&sk, &flow)) {
+            some_are_pending(1);
             count(COUNT_PENDING);
             return;
         }
@@ -356,10 +378,6 @@ int tcp_state(struct bpf_raw_tracepoint_args *ctx)
         return 0;
     }
     *last = this;
-    u16 protocol = 0;
-    READ(protocol, sk, OFFSET_sock_sk_protocol);
-    if (protocol != 6)
-        return 0;
     if (new == SYN_SENT)
         connecting(sk);
     else if (new == ESTABLISHED)
@@ -457,7 +475,7 @@ int tcp_reset_sent(struct bpf_raw_tracepoint_args *ctx)
 int tcp_socket_destroyed(struct bpf_raw_tracepoint_args *ctx)
 {
     u64 sk = ctx->args[0];
-    struct flow *flow = pending.lookup(&sk);
+    struct flow *flow = some_are_pending(0) ? pending.lookup(&sk) : 0;
     if (!flow || !(flow->flags & FLAG_AWAITS_OWNER))
         return 0;
     struct owner owner = {};
