@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from netrec.filter import Filter
+from recorder.row_filter import RowFilter
 from recorder.sources.ebpf import records as r
-from recorder.sources.ebpf.gather import together
+from recorder.sources.ebpf.gather import client_ports, together
 from recorder.sources.ebpf.live import LiveFlows
-from recorder.sources.ebpf.rows import closes
+from recorder.sources.ebpf.owners import CgroupResolver
+from recorder.sources.ebpf.rows import RowMaker, closes
 
 SECOND = 1_000_000_000
 
@@ -48,6 +52,37 @@ def test_sums_means_and_number() -> None:
     assert found["established"][0] - found["start"][0] == 200_000
     assert (found["srtt"][0], found["rtt_min"][0]) == (640, 50)
     assert (found["local_port"][0], found["remote_port"][0]) == (0, 443)
+
+
+@pytest.mark.parametrize(
+    ("text", "alone"),
+    [
+        ("port 443", 0),
+        ("src port 40003", 1),
+        ("port 40003 or tcp src portrange 40005-40007", 4),
+        ("not port 40003", 1),
+        ("dst port 40003", 0),
+    ],
+)
+def test_a_clients_port_that_a_filter_names_stays_known(text: str, alone: int) -> None:
+    """What the filter keeps of gathered rows is what it keeps of the flows one by one."""
+    given = Filter.read(text)
+    assert given is not None
+    records = flows(20)
+    live = LiveFlows()
+    found, new = together(records, live.deltas(records), closes(records), client_ports(given))
+    assert int((new["flows"] == 1).sum()) == alone
+
+    def kept(some: np.ndarray, more: dict[str, np.ndarray]) -> int:
+        cgroups = CgroupResolver()
+        try:
+            rows = RowMaker("host", cgroups, lambda: 0).rows(some, more, "end")
+        finally:
+            cgroups.close()
+        chosen = RowFilter(given).keep("flows", rows)
+        return sum(value or 1 for value in chosen.column("flow_count").to_pylist())
+
+    assert kept(found, new) == kept(records, LiveFlows().deltas(records))
 
 
 def test_what_differs_stays_apart() -> None:

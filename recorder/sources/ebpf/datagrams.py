@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pyarrow as pa
 
+from netrec.filter import Filter
 from recorder.bpf import syscalls
 from recorder.bpf.compiler import Loaded
 from recorder.sources.ebpf import datagram_records as d
 from recorder.sources.ebpf import records as r
 from recorder.sources.ebpf.cgroup_hooks import attach
 from recorder.sources.ebpf.datagram_table import DatagramTable
-from recorder.sources.ebpf.gather import together
+from recorder.sources.ebpf.gather import client_ports, together
 from recorder.sources.ebpf.programs import DATAGRAMS
 from recorder.sources.ebpf.rows import RowMaker
 
@@ -46,6 +47,7 @@ class DatagramSource:
         self._counted = 0
         self.owners_known = self.rows_made = 0
         self.together = False
+        self.filter: Filter | None = None
         now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         self._table = DatagramTable(now, idle_ns, MAX_LIVE, secrets.randbits(64))
         self._sampled: list[np.ndarray] = []
@@ -109,5 +111,5 @@ class DatagramSource:
         self.owners_known += int(np.count_nonzero(flow["owner_source"]))
         self.rows_made += len(live)
         if self.together and reason == "idle":
-            flow, new = together(flow, new, np.zeros(len(flow), np.int64))
+            flow, new = together(flow, new, np.zeros(len(flow), np.int64), client_ports(self.filter))
         yield "flows", self._maker.rows(flow, new, reason)

@@ -1,13 +1,18 @@
 """Short flows that are alike become one row: their counters summed, their times averaged, their number kept.
 
 Alike are flows that opened and closed since the last reading with the same client, server and server's port, the same
-owner, and the same way of closing. What only a client's port told apart is one; every sum stays exact.
+owner, and the same way of closing. What only a client's port told apart is one; every sum stays exact. A client's port
+that a filter names tells more: its flows stay alone, so that the filter finds them, and finds no others.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from netrec.filter import Filter
+from netrec.filter.nodes import Port, terms
 from recorder.sources.ebpf import records as r
 
 SUMMED = ("sent", "received", "segments_out", "segments_in", "retransmits")
@@ -15,17 +20,27 @@ _FACTOR = np.uint64(0xFF51AFD7ED558CCD)
 _SEED = np.uint64(int.from_bytes(np.random.default_rng().bytes(8), "little"))
 
 
+def client_ports(given: Filter | None) -> list[tuple[int, int]]:
+    """The ports, first and last of each range, that a filter may look for at a client."""
+    named = terms(given.expression) if given else ()
+    return [(term.low, term.high) for term in named if isinstance(term, Port) and term.direction != "server"]
+
+
 def together(
-    records: np.ndarray, new: dict[str, np.ndarray], closes: np.ndarray
+    records: np.ndarray, new: dict[str, np.ndarray], closes: np.ndarray, ports: Sequence[tuple[int, int]] = ()
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Records that have ended and what is new of them, each group of flows alike as one.
 
     `new` is what `LiveFlows.deltas` found; it comes back with `flows` (how many a record stands for) and
     `duration` (their mean, ns) beside. `closes` is a code per record for how it was closed. A group's client port is 0.
-    Records of flows that had a row before stay as they are.
+    Records of flows that had a row before stay as they are, and those whose client's port is one of `ports` (ranges).
     """
     durations = records["time"].astype(np.int64) - new["since"].astype(np.int64)
-    key = np.where(new["first"] & (records["start"] > 0), _identity(records, new, closes), np.uint64(0))
+    may = new["first"] & (records["start"] > 0)
+    port = np.where(records["role"] == r.ROLE_CLIENT, records["local_port"], records["remote_port"])
+    for low, high in ports:
+        may &= (port < low) | (port > high)
+    key = np.where(may, _identity(records, new, closes), np.uint64(0))
     alone = np.flatnonzero(key == 0)
     key[alone] = np.arange(1, len(alone) + 1)  # below what the hash gives: its highest bit is set
     _, first, group, count = np.unique(key, return_index=True, return_inverse=True, return_counts=True)

@@ -129,6 +129,7 @@ class EbpfSource:
             self._datagrams = DatagramSource(
                 loaded, self._counters, self._rows, self._live.reserve, self._max_flows, self._idle_timeout_ns
             )
+            self._datagrams.filter = self._context.settings.get("filter")
             self._datagrams.sample(self._effort.sampling)
         if EVENTS in self._parts:
             from recorder.sources.ebpf.events import EventSource
@@ -330,10 +331,11 @@ class EbpfSource:
         self._count_owners(records)
         self._live.forget(records["id"], new["flow_id"] if self._events else None)
         if self._effort.together:
-            from recorder.sources.ebpf.gather import together
+            from recorder.sources.ebpf.gather import client_ports, together
             from recorder.sources.ebpf.rows import closes
 
-            records, new = together(records, new, closes(records))
+            ports = client_ports(self._context.settings.get("filter"))
+            records, new = together(records, new, closes(records), ports)
         yield "flows", self._rows.rows(records, new, "end")
 
     def _alive(self, reason: str, age_ns: int) -> Iterator[tuple[str, Any]]:
