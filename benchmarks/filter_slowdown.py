@@ -62,11 +62,11 @@ def _slowdown(report: Report, options: Options, trace: Path) -> None:
 
 
 def _in_kernel(report: Report, options: Options, trace: Path, name: str, text: str) -> None:
-    used = in_kernel(trace, options.size(3 * CONNECTIONS, 1_000), *(["--filter", text] if text else []))
+    cost = in_kernel(trace, options.size(3 * CONNECTIONS, 1_000), *(["--filter", text] if text else []))
     report.rows += [
-        [f"programs in the kernel, filter {name}", used.us_per_connection, "", "us/connection"],
-        ["share of the load's time", used.share, "", "%"],
+        [f"programs in the kernel, filter {name}", cost.us_per_connection, "", "us/connection"],
+        ["share of the load's time", cost.share, "", "%"],
     ]
     if name == JUDGED:
-        report.notes.append(f"With this filter {used.rows:,} rows were written.")
-        report.targets.append(Target("programs' share of the load's time with it", used.share, LIMIT, "%"))
+        report.notes.append(f"With this filter {cost.rows:,} rows were written.")
+        report.targets.append(Target("programs' share of the load's time with it", cost.share, LIMIT, "%"))

@@ -8,7 +8,9 @@ hours of files, --keep-age) does not. The first tenth is the warming up.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 import subprocess
 import time
@@ -94,12 +96,10 @@ def rotate(trace: Path, rotations: int, keep: int, options: Sequence[str]) -> Ru
 
 def _moment(pid: int, trace: Path, made: int) -> Moment:
     sizes = []
-    for path in trace.rglob("*"):
-        try:
-            if path.is_file():
-                sizes.append(path.stat().st_size)
-        except FileNotFoundError:
-            continue  # deleted, or finished, meanwhile
+    for folder, _, names in os.walk(trace):  # which passes over folders that are deleted meanwhile
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                sizes.append(Path(folder, name).stat().st_size)
     return Moment(
         resident(pid),
         len(list(Path(f"/proc/{pid}/fd").iterdir())),

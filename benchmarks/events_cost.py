@@ -1,0 +1,60 @@
+"""What `--events` costs short connections on top of recording them: slowdown, and the programs' time in the kernel.
+
+Blocks of short loads beside a recorder with --events and beside one without take turns; each is compared with its two
+neighbours. The time in the kernel is measured apart, in turns too, by the kernel's own statistics.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.churn import LOADS, churn, in_kernel, netrec
+from benchmarks.harness import Options, Report, beside, in_turns, interval, median, scratch, spread
+
+CONNECTIONS, LOADS_A_BLOCK = 8_000, 3
+PAIRS, LONGEST_SECONDS = 10, 60
+ROUNDS = 3
+WAYS: dict[str, tuple[str, ...]] = {"without": (), "with --events": ("--events",)}
+
+
+def run(options: Options) -> Report:
+    report = Report(["what", "value", "interval or lowest..highest", "unit"])
+    with scratch() as folder:
+        _slowdown(report, options, folder / "slowdown")
+        connections = options.size(3 * CONNECTIONS, 1_000)
+        turn = iter(range(1000))
+
+        def once(name: str) -> float:
+            return in_kernel(folder / f"turn-{next(turn)}", connections, *WAYS[name]).us_per_connection
+
+        results = in_turns({name: lambda name=name: once(name) for name in WAYS}, options.size(ROUNDS, 1))  # type: ignore[misc]
+        for name, values in results.items():
+            report.rows.append([f"programs in the kernel, {name}", median(values), spread(values), "us/connection"])
+        more = [one - other for one, other in zip(results["with --events"], results["without"], strict=True)]
+        report.rows.append(["of that, for --events", median(more), spread(more), "us/connection"])
+    return report
+
+
+def _slowdown(report: Report, options: Options, trace: Path) -> None:
+    connections, loads = options.size(CONNECTIONS, 1_000), options.size(LOADS_A_BLOCK, 1)
+
+    def block(events: bool) -> dict[str, float]:
+        running = netrec(trace, *WAYS["with --events" if events else "without"]).start()
+        try:
+            done = [churn(LOADS["one pair"], connections) for _ in range(loads)]
+        finally:
+            running.stop()
+        return {
+            "rate": median([one["per_second"] for one in done]),
+            "cpu": median([one["cpu_seconds"] / connections * 1e6 for one in done]),
+        }
+
+    pairs = beside(block, options.size(PAIRS, 1), LONGEST_SECONDS, options.size(4, 1))
+    slower = [(other["rate"] / one["rate"] - 1) * 100 for one, other in pairs]
+    cpu = [one["cpu"] - other["cpu"] for one, other in pairs]
+    report.rows += [
+        ["connections per second, recorded without events", median([one["rate"] for _, one in pairs]), "", "1/s"],
+        ["slower with --events", median(slower), interval(slower), "%"],
+        ["more CPU of the load, both ends", median(cpu), interval(cpu), "us/connection"],
+    ]
+    report.notes.append(f"{len(pairs)} pairs of {loads} loads of {connections:,} connections.")
