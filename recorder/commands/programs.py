@@ -16,9 +16,8 @@ from recorder import settings as configuration
 from recorder.commands.record import settings_of
 from recorder.source import discover
 from recorder.sources.program import can_run, program_file, signatures
+from recorder.sources.program.build import verify
 from recorder.sources.program.program_file import Program
-
-_RING = 1 << 20
 
 
 @click.group("programs", help="Your own eBPF programs for netrec record --program: list, show and check them.")
@@ -86,7 +85,7 @@ def check(programs: tuple[str, ...]) -> int:
             signers = _signers()
             if signers:
                 signatures.require(found, signers)
-            _verify(found)
+            verify(found)
         except NetrecError as problem:
             problems.append(problem)
             continue
@@ -105,24 +104,6 @@ def check(programs: tuple[str, ...]) -> int:
         sys.stdout.flush()
         raise problems[-1]
     return 0
-
-
-def _verify(program: Program) -> None:
-    """Compile and load, look for its hooks, and let go of it again; raises `CannotRecordError`."""
-    from recorder.bpf.compiler import Build, BuildError
-    from recorder.sources.program.complaints import explain
-    from recorder.sources.program.recorder_source import check_enumerations, check_hooks
-
-    build = Build(program.request(_RING))
-    try:
-        loaded = build.finish()
-    except BuildError as problem:
-        raise explain(problem, program.source) from None
-    try:
-        check_enumerations(program, loaded)
-        check_hooks(program)
-    finally:
-        loaded.close()
 
 
 def _entry(path: Path) -> dict[str, Any]:

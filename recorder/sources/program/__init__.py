@@ -40,6 +40,19 @@ def create(context: CaptureContext) -> Source:
     return ProgramSource(context, builds(context.settings))
 
 
+def explain(settings: Mapping[str, Any]) -> str:
+    """What would be attached. Where programs may be loaded, each is compiled and verified; raises as `create` does."""
+    from recorder.sources.program.build import programs, verify
+
+    lines = []
+    for program in programs(settings):
+        if can_run(settings).ready:
+            verify(program)
+        lines.append(f"# program {program.path}: table {program.annotation.table.name}")
+        lines += [f"#   {hook.function} at {hook.section}" for hook in program.annotation.hooks]
+    return "\n".join(lines)
+
+
 SOURCE = SourceSpecification(
     name="program",
     summary="users' own eBPF programs (--program), each with a table of its own",
@@ -47,6 +60,7 @@ SOURCE = SourceSpecification(
     can_run=can_run,
     create=create,
     filters="none",
+    explain=explain,
     settings=(
         Setting(
             "program",

@@ -93,6 +93,7 @@ def test_systemd_files_are_what_systemd_takes(cli: Cli, tmp_path: Path) -> None:
         (("x", "--cron", "0 * * * *", "--", "record", "--duration", "1s", "--source", "nothing"), "unknown source"),
         (("x", "--cron", "0 * * * *", *RECORD, "--host-interval", "5s"), "not recording"),
         (("x", "--cron", "0 * * * *", "--", "record", "--help"), "nothing to run"),
+        (("x", "--cron", "0 * * * *", *RECORD, "--program", "no-such"), "there is no program 'no-such'"),
     ],
 )
 def test_what_is_wrong_is_refused_when_it_is_added(
@@ -102,6 +103,16 @@ def test_what_is_wrong_is_refused_when_it_is_added(
     assert message in str(result.exception or "")
     assert not list((tmp_path / "CRON_FOLDER").iterdir())
     assert definition.names() == []
+
+
+def test_a_program_that_cannot_be_used_is_refused_when_it_is_added(cli: Cli, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.bpf.c"
+    broken.write_text("struct row { u64 value; };\n")
+    result = cli("add", "x", "--cron", "0 * * * *", *RECORD, "--program", str(broken))
+    assert "no struct is marked as the table" in str(result.exception)
+    assert definition.names() == []
+    cli("add", "x", "--cron", "0 * * * *", *RECORD, "--program", "accept_latency")
+    assert definition.names() == ["x"]
 
 
 def test_a_name_is_taken_once(cli: Cli) -> None:
