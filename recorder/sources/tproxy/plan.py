@@ -19,6 +19,7 @@ from itertools import groupby
 TABLE = "netrec_tproxy"
 # Of the routing rules and routes (RTPROT): what a killed netrec left behind is recognised by it.
 PROTOCOL = 78
+LOOPBACK = {4: "127.0.0.1", 6: "[::1]"}
 _OPENING = "tcp flags & (fin | syn | rst | ack) == syn"
 
 
@@ -81,7 +82,7 @@ class Plan:
         return "\n".join([f"table inet {TABLE} {{", "    flags owner", *chains, "}", ""])
 
     def _take(self) -> list[str]:
-        to = {4: ("ipv4", "ip", "127.0.0.1"), 6: ("ipv6", "ip6", "[::1]")}
+        to = {4: ("ipv4", "ip", LOOPBACK[4]), 6: ("ipv6", "ip6", LOOPBACK[6])}
         return [
             f"meta nfproto {family} meta l4proto tcp counter name taken "
             f"tproxy {kind} to {address}:{self.port} {self._marked} accept"
@@ -147,8 +148,9 @@ class Plan:
         lines += ["# routing: what is marked is delivered to the proxy"]
         lines += [f"ip {command}" for command in (*self.left_behind, *self.routes())]
         lines += ["", "# from then on new sessions are chosen", self.activate()]
+        addresses = " and ".join(LOOPBACK[version] for version in self.versions)
         lines += [
-            f"# {self.workers} workers listen on 127.0.0.1 and [::1] port {self.port}; each takes up to "
+            f"# {self.workers} workers listen on {addresses} port {self.port}; each takes up to "
             f"{self.session_limit} sessions at once with {self.descriptors} descriptors"
         ]
         lines += [f"# {note}" for note in self.notes]
