@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -200,7 +201,8 @@ def test_squid(gateway: Gateway, tmp_path: Path) -> None:
     format = "%ts.%03tu %6tr %>a:%>p %Ss/%03>Hs %>st %<st %rm %ru %[un %Sh/%<a:%<p %mt"
     (tmp_path / "squid.conf").write_text(
         f"http_port 3128\nhttp_port 3129 tproxy\nhttp_access allow all\ncache deny all\n"
-        f"logformat own {format}\naccess_log stdio:{log} logformat=own\ncache_log {folder}/cache.log\n"
+        f"logformat own {format}\naccess_log stdio:{log} logformat=own\n"
+        f"access_log stdio:{folder}/native.log squid\ncache_log {folder}/cache.log\n"
         f"pid_filename {folder}/squid.pid\ncache_store_log none\nshutdown_lifetime 0 seconds\n"
         "visible_hostname gateway\npinger_enable off\nbuffered_logs off\n"
     )
@@ -226,3 +228,11 @@ def test_squid(gateway: Gateway, tmp_path: Path) -> None:
         assert row["http_method"] == "GET"
         assert row["http_path"] in {f"/{size}" for size in SIZES}
         assert row["server_name"] == gateway.server4
+    # Its native format has neither ports nor the bytes that the client sent.
+    native = tmp_path / "native"
+    once = ("--log", folder / "native.log", "--log-once")
+    gateway.host.run(NETREC, "record", "--source", "squid", "-o", native, "--quiet", *once)
+    names = ("server_bytes", "http_path", "http_method", "http_status", "client_address", "server_address")
+    assert Counter(tuple(row[name] for name in names) for row in recorded(native).to_pylist()) == Counter(
+        tuple(row[name] for name in names) for row in rows
+    )
