@@ -33,7 +33,8 @@ def folder() -> Path:
         return Path(given)
     if os.geteuid() == 0:
         return Path("/var/cache/netrec")
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "netrec")
+    home = os.environ.get("HOME", "/nonexistent")
+    return Path(os.environ.get("XDG_CACHE_HOME") or f"{home}/.cache", "netrec")
 
 
 def place(request: Request) -> Path:
@@ -68,7 +69,7 @@ def keep(path: Path, compiled: Compiled) -> None:
     data = json.dumps(compiled.as_json()).encode()
     new = path.with_suffix(f".{os.getpid()}.new")
     with contextlib.suppress(OSError):
-        path.parent.mkdir(mode=0o700, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _ours_alone(path.parent.lstat()):
             return
         try:
