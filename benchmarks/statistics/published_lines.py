@@ -1,46 +1,27 @@
-"""Figures that others have published for the same methods, reproduced.
+"""Figures that others have published for the same methods, reproduced from the inputs that they give for them.
 
-What needs somebody else's test data reads it from a folder of their sources, unpacked or as git clones
-(`--published FOLDER`, with kayenta/, otava/ and rita/ in it); such data are not part of this repository.
+The inputs are facts of the projects' own tests: Kayenta at a69573b, Apache Otava at 1ceb153, RITA at a3c5150.
 """
 
 from __future__ import annotations
 
 import itertools
-import re
-
-import numpy as np
 
 from analyze.statistics import change_points
 from analyze.statistics.effect_sizes import common_language_effect_size, rank_test
 from analyze.statistics.slices import risk_ratio
 from benchmarks.statistics import rita_lines
-from benchmarks.statistics.lines import MISSING, Line, Outcome, Scale, published
-
-KAYENTA = "kayenta-judge/src/test/scala/com/netflix/kayenta/judge/StatisticSuite.scala"
-OTAVA = ("tests/analysis_test.py", "tests/change_point_divisive_test.py")
+from benchmarks.statistics.lines import Line, Outcome, Scale, published
 
 
 def kayenta(scale: Scale) -> Outcome:
-    simple = [
+    pairs = [published()["kayenta"][name] for name in ("high", "low")]
+    measured = [common_language_effect_size(pair["control"], pair["experiment"]) for pair in pairs]
+    measured += [
         common_language_effect_size([24.0, 25.0, 26.0], [2.0, 3.0, 4.0]),
         common_language_effect_size([1, 2, 3, 4, 5], [1, 2, 3, 4, 5]),
     ]
-    text = published(scale, "kayenta", KAYENTA)
-    if text is None:
-        return Outcome(
-            f"{simple[0]:.3f}, {simple[1]:.3f}; .771 and .12 {MISSING}", None if simple == [0, 0.5] else False
-        )
-    found = {}
-    for name in ("High Metric", "Low Metric"):
-        part = text.decode().split(f'CLES Effect Size: {name}"')[1].split("val result")[0]
-        arrays = [
-            np.array(re.findall(r"\d+\.\d+", block), dtype=float) for block in re.findall(r"Array\((.*?)\)", part, re.S)
-        ]
-        experiment, control = arrays[0], arrays[1]
-        found[name] = common_language_effect_size(control, experiment)
-    measured = (found["High Metric"], found["Low Metric"], *simple)
-    holds = abs(measured[0] - 0.771) <= 0.001 and abs(measured[1] - 0.12) < 1e-9 and simple == [0, 0.5]
+    holds = abs(measured[0] - 0.771) <= 0.001 and abs(measured[1] - 0.12) < 1e-9 and measured[2:] == [0, 0.5]
     return Outcome(", ".join(f"{value:.3f}" for value in measured), holds)
 
 
@@ -68,22 +49,10 @@ def macrobase(scale: Scale) -> Outcome:
 
 
 def otava(scale: Scale) -> Outcome:
-    texts = [published(scale, "otava", path) for path in OTAVA]
-    if texts[0] is None or texts[1] is None:
-        generator = np.random.default_rng(41)
-        twenty = np.concatenate([generator.normal(1.0, 0.04, 10), generator.normal(0.5, 0.02, 10)])
-        fourteen = np.concatenate([generator.normal(level, 1.0, n) for level, n in ((0, 5), (99, 3), (149.5, 6))])
-        found = change_points.detect(twenty), change_points.detect(fourteen)
-        holds = None if found == ([10], [5, 8]) else False
-        return Outcome(f"{found[0]}, {found[1]} on series of that shape; the published ones {MISSING}", holds)
-    twenty = _numbers(texts[0].decode().split("def test_single_series():")[1].split("]")[0])
-    fourteen = _numbers(texts[1].decode().split("SEQUENCE = np.array([")[1].split("]")[0])
-    found = change_points.detect(twenty), change_points.detect(fourteen)
-    return Outcome(f"{found[0]} of {len(twenty)} points, {found[1]} of {len(fourteen)}", found == ([10], [5, 8]))
-
-
-def _numbers(text: str) -> np.ndarray:
-    return np.array(re.findall(r"-?\d+\.\d+", text), dtype=float)
+    series = published()["otava"]
+    found = [change_points.detect(one) for one in series]
+    lengths = ", ".join(f"{points} of {len(one)}" for points, one in zip(found, series, strict=True))
+    return Outcome(f"{lengths} points", found == [[10], [5, 8]])
 
 
 LINES = (

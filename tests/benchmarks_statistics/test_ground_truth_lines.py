@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.statistics import __main__ as ground_truth
 from benchmarks.statistics import comparison_lines, incident_lines, published_lines, rita_lines, security_lines
-from benchmarks.statistics.lines import MISSING, Line, Outcome, Scale
+from benchmarks.statistics.lines import Line, Outcome, Scale
 
 QUICK = Scale(quick=True)
 FAST = [
@@ -20,12 +20,7 @@ FAST = [
 @pytest.mark.parametrize("line", FAST, ids=lambda line: line.name)
 def test_line_holds_when_simulated_little(line: Line) -> None:
     outcome = line.measure(QUICK)
-    assert outcome.holds is not False, outcome.measured
-
-
-def test_what_needs_foreign_data_says_so() -> None:
-    waiting = [line.name for line in published_lines.LINES if MISSING in line.measure(QUICK).measured]
-    assert waiting == ["Kayenta's effect sizes", "Otava's steps", "RITA's scores of six pairs"]
+    assert outcome.holds, outcome.measured
 
 
 def test_a_wrong_score_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
