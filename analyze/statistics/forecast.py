@@ -1,12 +1,10 @@
-"""When a daily peak reaches its limit: a trend with lingering noise, simulated forward, its interval calibrated.
+"""When a daily peak reaches its limit: the trends that the past allows, simulated forward, their interval calibrated.
 
-The model is a line, a weekly pattern (from three weeks on) and AR(1) noise, estimated by generalised least
-squares; paths are simulated with the uncertainty of the coefficients and with innovations drawn from the
-residuals. The paths' spread is then scaled to what past forecasts of the same series got wrong (rolling
+`trends` simulates the paths. Their spread is then scaled to what past forecasts of the same series got wrong (rolling
 origin, split conformal), and the coverage that results is reported. Daily peaks, not means, fill a limit.
 
-Sources: Prais and Winsten (1954); Hyndman and Athanasopoulos, "Forecasting: principles and practice"; Lei et
-al. (2018) for conformal intervals. Straight-line intervals that ignore lingering noise cover 42-76% instead of 80%.
+Sources: Hyndman and Athanasopoulos, "Forecasting: principles and practice"; Lei et al. (2018) for conformal intervals.
+Straight-line intervals that ignore lingering noise cover 42-76% instead of 80%.
 """
 
 from __future__ import annotations
@@ -18,11 +16,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from analyze.statistics.trends import average_of_trends
+
 INTERVAL = 0.80
 MINIMUM_DAYS = 14
-WEEKLY_DAYS = 21
 PATHS = 1000
-MAXIMUM_CORRELATION = 0.95
 SATURATED_LEVEL, SATURATED_SHARE = 0.98, 0.10
 
 
@@ -67,7 +65,7 @@ def horizon_for(days: int, asked: int | None = None) -> int:
 
 def forecast(peaks: ArrayLike, horizon: int | None = None, *, seed: int = 0, model: Model | None = None) -> Forecast:
     """Forecast daily peaks (shape (days,), NaN for a day without data). Raises `ValueError` under 14 days."""
-    simulate = model or line_with_lingering_noise
+    simulate = model or average_of_trends
     history = _interpolated(peaks)
     days = len(history)
     if days < MINIMUM_DAYS:
@@ -96,7 +94,7 @@ def backtest(peaks: ArrayLike, horizon: int | None = None, *, seed: int = 0, ori
     """Share of peaks inside the interval that would have been forecast for them, over rolling origins; NaN if none."""
     history = _interpolated(peaks)
     ahead = horizon_for(len(history), horizon)
-    return _calibrate(history, ahead, np.random.default_rng(seed), line_with_lingering_noise, origins)[1]
+    return _calibrate(history, ahead, np.random.default_rng(seed), average_of_trends, origins)[1]
 
 
 def is_saturated(peaks: ArrayLike, limit: float) -> bool:
@@ -151,59 +149,6 @@ def _scale(scores: list[NDArray[np.float64]], days: int, ahead: int) -> float:
     news = 1.0 + len(pooled) / max(ahead, 1) / 2.0
     weight = news / (news + 4.0)
     return float(np.clip(math.exp(weight * math.log(max(raw, 1e-3))), 0.8, 4.0))
-
-
-def line_with_lingering_noise(
-    history: NDArray[np.float64], ahead: int, paths: int, generator: np.random.Generator
-) -> tuple[NDArray[np.float64], float, str]:
-    """A `Model`: a line, a weekly pattern (from three weeks on) and AR(1) noise."""
-    days = len(history)
-    weekly = days >= WEEKLY_DAYS
-    design = _design(np.arange(days + ahead), days, weekly)
-    past, future = design[:days], design[days:]
-    rho, coefficients, residuals, covariance = _least_squares(past, history)
-    innovations = residuals[1:] - rho * residuals[:-1]
-    freedom = max(days - past.shape[1] - 1, 3)
-    innovations = (innovations - innovations.mean()) * math.sqrt(len(innovations) / freedom)
-    # Student-t draws: the noise's size is itself estimated.
-    wide = np.sqrt(freedom / generator.chisquare(freedom, size=(paths, 1)))
-    root = np.linalg.cholesky(covariance + 1e-12 * np.trace(covariance) * np.eye(len(covariance)))
-    drawn = coefficients + wide * (generator.standard_normal((paths, len(coefficients))) @ root.T)
-    noise = generator.choice(innovations, size=(paths, ahead)) * wide
-    state = history[-1] - drawn @ past[-1]
-    result = np.empty((paths, ahead))
-    trend = drawn @ future.T
-    for day in range(ahead):
-        state = rho * state + noise[:, day]
-        result[:, day] = trend[:, day] + state
-    return result, float(coefficients[1]), "line + weekly pattern + AR(1)" if weekly else "line + AR(1)"
-
-
-def _design(time: NDArray[np.int64], days: int, weekly: bool) -> NDArray[np.float64]:
-    columns = [np.ones(len(time)), (time - days / 2).astype(float)]
-    if weekly:
-        # Six contrasts that sum to zero over the week, so that the first column stays the level.
-        columns += [(time % 7 == day).astype(float) - (time % 7 == 6) for day in range(6)]
-    return np.column_stack(columns)
-
-
-def _least_squares(
-    design: NDArray[np.float64], y: NDArray[np.float64]
-) -> tuple[float, NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Prais-Winsten: correlation, coefficients, residuals of the levels, covariance of the coefficients."""
-    n, rho = len(y), 0.0
-    for _ in range(3):
-        root = math.sqrt(1 - rho**2)
-        x_star = np.vstack([root * design[:1], design[1:] - rho * design[:-1]])
-        y_star = np.concatenate([root * y[:1], y[1:] - rho * y[:-1]])
-        coefficients, *_ = np.linalg.lstsq(x_star, y_star, rcond=None)
-        residuals = y - design @ coefficients
-        power = float(residuals[:-1] @ residuals[:-1])
-        estimate = float(residuals[1:] @ residuals[:-1] / power) if power > 0 else 0.0
-        # A fitted line and short series hide correlation: Kendall's correction, once more for the line.
-        rho = min(max(estimate + (2 + 4 * max(estimate, 0.0)) / n, 0.0), MAXIMUM_CORRELATION)
-    variance = float(((y_star - x_star @ coefficients) ** 2).sum()) / max(n - design.shape[1] - 1, 1)
-    return rho, coefficients, residuals, variance * np.linalg.pinv(x_star.T @ x_star)
 
 
 def _interpolated(peaks: ArrayLike) -> NDArray[np.float64]:

@@ -1,9 +1,9 @@
-"""Which forecast? The line with lingering noise against MSTL + AutoETS, in one backtest: cover, width and cost.
+"""Which forecast? The average of trends against a single line and MSTL + AutoETS, in one backtest: cover, width, cost.
 
 `python -m benchmarks.statistics.forecast_models` prints for every kind of series the share of later peaks inside the
 80% interval, the interval score (width plus 2/0.2 of what was missed, Gneiting and Raftery 2007; lower is better) as a
-ratio to the first model's, and the CPU seconds of a forecast with its calibration. All go through the same conformal
-calibration. The second model is that of statsmodels (STL, then the exponential smoothing with the least AICc of level,
+ratio to the line's, and the CPU seconds of a forecast with its calibration. All go through the same conformal
+calibration. MSTL + AutoETS is that of statsmodels (STL, then the exponential smoothing with the least AICc of level,
 trend and damped trend); statsforecast's takes part where it is installed.
 """
 
@@ -18,7 +18,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from analyze.statistics.forecast import INTERVAL, WEEKLY_DAYS, Model, forecast, line_with_lingering_noise
+from analyze.statistics.forecast import INTERVAL, Model, forecast
+from analyze.statistics.trends import WEEKLY_DAYS, average_of_trends, single_line
 from benchmarks.statistics.lines import autoregressive
 
 Series = NDArray[np.float64]
@@ -135,8 +136,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.statistics.forecast_models", description=__doc__)
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--days", type=int, nargs="*", default=[30, 90])
+    parser.add_argument("--own", action="store_true", help="only the two models of this project")
     given = parser.parse_args()
-    models: dict[str, Model] = {"line": line_with_lingering_noise, "MSTL + AutoETS": seasonal_smoothing}
+    models: dict[str, Model] = {"line": single_line, "average of trends": average_of_trends}
+    if not given.own:
+        models["MSTL + AutoETS"] = seasonal_smoothing
     try:
         import statsforecast  # noqa: F401
 
