@@ -271,17 +271,19 @@ def quality_of(scan: Scan, sampling: frozenset[int]) -> CaptureQuality:
     footers = [file.footer for file in scan.files.get("flows", [])]
     seen: int | None = None
     lost = gaps = 0
+    timeouts: frozenset[float] = frozenset()
     if scan.has("health"):
-        row = scan.fetch(
+        seen, lost, gaps, *ends = scan.fetch(
             "select sum(events_seen) filter (kind <> 'gap')::BIGINT, "
             "coalesce(sum(events_lost) filter (kind <> 'gap'), 0)::BIGINT, "
-            "count(*) filter (kind = 'gap') from health"
+            "count(*) filter (kind = 'gap'), min(active_timeout_us), max(active_timeout_us) from health"
         )[0]
-        seen, lost, gaps = row[0], row[1], row[2]
+        timeouts = frozenset(value / 1e6 for value in ends if value)
     return CaptureQuality(
         filters=frozenset(footer.text("filter") for footer in footers),
         sources=frozenset(footer.text("source") for footer in footers),
         sampling=sampling,
+        active_timeouts=timeouts,
         events_seen=seen,
         events_lost=lost,
         gaps=gaps,

@@ -14,7 +14,8 @@ DIFFERENT_LOSS = 0.01  # one point
 class CaptureQuality:
     """What a window's captures say of themselves; `events_seen` and `events_lost` are sums over its health rows.
 
-    `events_seen` None means that the trace has no health table: what was lost is then unknown.
+    `active_timeouts` are the shortest and the longest in force (seconds). `events_seen` None means that the trace has
+    no health table: what was lost is then unknown.
     """
 
     filters: frozenset[str] = frozenset()
