@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import tzinfo
 from typing import Any
 
@@ -41,6 +42,17 @@ def _number(value: float, unit: str) -> str:
     if unit == "ratio":
         return f"{value:.1%}"
     if isinstance(value, float):
-        return f"{value:,.2f}" if abs(value) < 1e15 else f"{value:g}"
+        return _plain(value)
     # A bare number may be a port or an id: only counts get separators.
     return f"{value:,}" if unit else str(value)
+
+
+def _plain(value: float) -> str:
+    """Two decimals; two digits of what would then be 0.00, down to `<0.0001`."""
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    if 0 < abs(value) < 1e-4:
+        return "<0.0001" if value > 0 else ">-0.0001"
+    if 0 < abs(value) < 0.05:
+        return f"{value:.2g}"
+    return f"{value:,.2f}" if abs(value) < 1e15 else f"{value:g}"
