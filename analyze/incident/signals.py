@@ -21,7 +21,9 @@ LARGE_BYTES = 1400  # what does not fit one segment on a path with a smaller MTU
 RETRY = "connect_latency_us between 900000 and 1500000 or connect_latency_us between 2700000 and 4000000 " \
         "or connect_latency_us between 6300000 and 9000000"  # fmt: skip
 QUICK_SECONDS = 0.5  # a refusal comes within a round trip; a SYN that is lost takes a second at least
-STALLED = "tcp_close = 'timeout' and (retransmits >= 2 or retransmits is null)"
+# A flow that hangs ends in another row than the one that sent its data: `flow_...` are sums
+# over the whole flow, as far as the window has it.
+STALLED = "tcp_close = 'timeout' and (flow_retransmits >= 2 or flow_retransmits is null)"
 # Per client, server and port: everything that needs only sums.
 SUMS = {
     "new": f"{OPENED}",
@@ -38,10 +40,11 @@ SUMS = {
     "timeouts": "tcp_close = 'timeout'",
     "latencies": f"{OPENED} and connect_latency_us is not null",
     "retries": f"{OPENED} and ({RETRY})",
-    "stalled_large": f"{STALLED} and coalesce(packets, 3) > 0",
-    "large": f"{ENDED} and bytes >= {LARGE_BYTES} and not ({STALLED})",
-    "small": f"(({ENDED}) or {FAILED}) and bytes < {LARGE_BYTES} and not (tcp_close = 'timeout' and retransmits >= 2)",
-    "small_bad": f"bytes < {LARGE_BYTES} and ({FAILED} or (tcp_close = 'timeout' and coalesce(retransmits, 0) < 2))",
+    "stalled_large": f"{STALLED} and coalesce(flow_packets, 3) > 0",
+    "large": f"{ENDED} and flow_bytes >= {LARGE_BYTES} and not ({STALLED})",
+    "small": f"(({ENDED}) or {FAILED}) and flow_bytes < {LARGE_BYTES} and not ({STALLED})",
+    "small_bad": f"flow_bytes < {LARGE_BYTES} and ({FAILED} or (tcp_close = 'timeout' and not ({STALLED})))",
+    "small_lossy": f"{ENDED} and flow_bytes < {LARGE_BYTES} and flow_retransmits > 0 and not ({STALLED})",
     "lossy_large": f"retransmits > 0 and bytes >= {LARGE_BYTES}",
     "completed": "tcp_close = 'fin'",
     "one_way": "tcp_close = 'fin' and least(client_packets, server_packets) = 0 "
@@ -82,7 +85,28 @@ def _endpoints(scan: Scan) -> pl.DataFrame:
         for name, sql in SUMS.items()
     )
     minimum = "sum(rtt_min_us)::BIGINT as rtt_min_sum, count(rtt_min_us) as rtt_min_count"
-    return frame(scan, f"select {', '.join(ENDPOINT)}, {sums}, {minimum} from flow_with_losses group by all")
+    return frame(scan, f"select {', '.join(ENDPOINT)}, {sums}, {minimum} from {_whole_flows(scan)} group by all")
+
+
+WHOLE = ("bytes", "packets", "retransmits")
+
+
+def _whole_flows(scan: Scan) -> str:
+    """SQL: `flow_with_losses` with `flow_bytes`, `flow_packets` and `flow_retransmits`.
+
+    Only flows that timed out hang for intervals and end in a silent one, so that only theirs are gathered.
+    """
+    if not scan.fetch("select count(*) from flow_with_losses where tcp_close = 'timeout'")[0][0]:
+        return f"(select *, {', '.join(f'{name} as flow_{name}' for name in WHOLE)} from flow_with_losses)"
+    whole = ", ".join(
+        f"case when whole.flow_id is null then flow.{name} else whole.{name} end as flow_{name}" for name in WHOLE
+    )
+    return (
+        f"(select flow.*, {whole} from flow_with_losses flow left join (select capture, flow_id, "
+        f"{', '.join(f'sum({name}) as {name}' for name in WHOLE)} from flow_with_losses where flow_id in "
+        "(select flow_id from flow_with_losses where tcp_close = 'timeout') group by all) whole "
+        "on flow.tcp_close = 'timeout' and flow.capture = whole.capture and flow.flow_id = whole.flow_id)"
+    )
 
 
 def _shares(table: pl.DataFrame, seconds: float) -> dict[str, float]:
@@ -100,7 +124,6 @@ def _shares(table: pl.DataFrame, seconds: float) -> dict[str, float]:
         "retry_connect_share": _share(total["retries"], total["latencies"]),
         "large_failure_share": _share(total["stalled_large"], total["stalled_large"] + total["large"]),
         "small_failure_share": _share(total["small_bad"], total["small"]),
-        "large_only_loss": _share(total["stalled_large"], total["stalled_large"] + total["completed"]),
         "one_way_share": _share(total["one_way"], total["completed"]),
         "stalled_share": _share(total["silent_rows"], total["open_rows"]),
         "dns_unanswered_share": _share(total["queries"] - total["answers"], total["queries"]),
@@ -128,11 +151,25 @@ def _places(now: pl.DataFrame, usual: pl.DataFrame, scale: float) -> dict[str, f
     by_peer = _top_share(own, other, ["peer"], pl.col("retransmits"), scale)
     by_pair = _top_share(own, other, ["client_address", "server_address"], pl.col("retransmits"), scale)
     found["retransmit_top_path_share"] = max(by_peer, by_pair) if not math.isnan(by_peer) else math.nan
+    found["large_only_loss"] = _large_only_loss(now)
     ports = now.group_by("server_port").agg(pl.col("connects", "failed").sum()).filter(pl.col("connects") >= 10)
     if ports.height >= 3:
         failing = (pl.col("failed") >= 0.05 * pl.col("connects")).mean()
         found["failing_port_share"] = float(ports.select(failing).item())
     return found
+
+
+def _large_only_loss(table: pl.DataFrame) -> float:
+    """On the path where most large flows hang: their share of the large ones, less that of lossy small ones."""
+    if table.is_empty():
+        return math.nan
+    names = ("stalled_large", "large", "small", "small_lossy")
+    paths = table.group_by("client_address", "server_address").agg(pl.col(names).sum())
+    worst = paths.sort("stalled_large", "client_address", "server_address", descending=[True, False, False]).row(
+        0, named=True
+    )
+    lossy_small = worst["small_lossy"] / worst["small"] if worst["small"] else 0.0
+    return _share(worst["stalled_large"], worst["stalled_large"] + worst["large"]) - lossy_small
 
 
 def _top_share(now: pl.DataFrame, usual: pl.DataFrame, keys: list[str], what: pl.Expr, scale: float) -> float:

@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks.statistics import incident_traces
 from netrec.cli import main
+from tests.analyze.traces import at, flow, write
 from tests.support.analysis_traces import write_trace
 
 
@@ -177,3 +178,20 @@ def test_the_timeline_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "Connect latency over time" in out
     assert "When each metric left its usual level, and came back" in out
     assert any(line.startswith("connect latency ") and "█" in line for line in out.splitlines())
+
+
+def test_flows_that_hang_are_judged_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Large requests are sent again and again, and each flow ends an interval later, in a row without a byte."""
+    rows = [flow(n, n / 5, n / 5 + 0.01, client_bytes=15_000 * (n % 2), client_packets=12) for n in range(1000)]
+    rows += [flow(1000 + n, 200 + n / 5, 200 + n / 5 + 0.01) for n in range(200)]
+    for n in range(2000, 2200):
+        begun = 200 + (n - 2000) / 5
+        hanging = {"server_bytes": 0, "server_packets": 1, "flow_start_time": at(begun), "client_port": 50_000}
+        sent = {"client_bytes": 15_000, "client_packets": 12, "client_retransmits": 6}
+        silent = {"client_bytes": 0, "client_packets": 0, "server_packets": 0, "tcp_close": "timeout"}
+        rows.append(flow(n, begun, begun + 5, **hanging | sent, tcp_close=None, flow_end_reason="active"))
+        rows.append(flow(n, begun + 5, begun + 8, **hanging | silent))
+    write(tmp_path, "flows", rows)
+    windows = ("--window", "20:03:20/20:04:08", "--baseline", "20:00:00/20:03:20")
+    code, out, _ = run(capsys, str(tmp_path), "--utc", *windows, "--format", "json")
+    assert (code, json.loads(out)["pattern"]) == (1, "mtu-black-hole"), out
