@@ -44,7 +44,7 @@ def run(options: Options) -> Report:
     rounds, seconds = options.size(ROUNDS, 1), options.size(SECONDS, 1)
     sizes = SIZES[:2] if options.quick else SIZES
     figures: Figures = defaultdict(lambda: defaultdict(list))
-    notes: list[str] = []
+    notes = [f"load average before the first run: {os.getloadavg()[0]:.1f} (0: nothing else was running)"]
     with scratch() as folder, Network() as network:
         laboratory = Laboratory(network, folder)
         with (folder / "www" / "bulk").open("wb") as file:
