@@ -34,7 +34,7 @@ HISTOGRAMS = {
     "connect_latency": f"case when {OPENED} then connect_latency_us end",
     "rtt": "rtt_us",
     "rtt_min": "rtt_min_us",
-    "queueing": "greatest(rtt_us - rtt_min_us, 0)",
+    "queueing": "rtt_us - rtt_min_us",
 }
 # What is measured only when a metric of it is asked for. A connection is counted when it ends.
 ON_REQUEST = {"life": f"case when {ENDED} then epoch_us(end_time) - epoch_us(flow_start_time) end"}
@@ -231,7 +231,7 @@ def measure(
     if weighted:
         counts += f", weight // {outline.least_sampling} as weight"
     match = " and ".join(f"flow.{key} is not distinct from stratum_of.{key}" for key in KEYS)
-    connection.execute(
+    scan.execute(
         f"create or replace temp table measured as select {window.bucket_sql}::SMALLINT "
         f"as bucket, number::SMALLINT as stratum, {counts}, {bins} "
         f"from flow_with_losses flow {window.join_sql} join stratum_of on {match}"

@@ -7,9 +7,12 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
+from analyze.compare import measure
 from netrec.cli import main
 from tests.analyze.traces import flow, write
 from tests.support.analysis_traces import later, write_trace
@@ -64,6 +67,34 @@ def test_the_same_traffic_passes(traces: dict[str, str], capsys: pytest.CaptureF
     code, out, _ = run(capsys, traces["before"], traces["after"], "--fail-on", "connect_p50", "--fail-on", "rtt_p50")
     assert code == 0, out
     assert out.startswith("Pass: ")
+
+
+def test_a_file_whose_latencies_cannot_be_read_is_left_out(
+    traces: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first pass reads no latency: only the second one meets the damage."""
+    whole = write_trace(tmp_path / "whole")
+    other = write_trace(tmp_path / "other", flows=50)
+    (good,) = (other / "flows").rglob("*.parquet")
+    content = bytearray(good.read_bytes())
+    chunks = pq.read_metadata(good).row_group(0)
+    chunk = next(c for c in map(chunks.column, range(chunks.num_columns)) if c.path_in_schema == "rtt_us")
+    start = chunk.dictionary_page_offset or chunk.data_page_offset
+    for place in range(start, start + chunk.total_compressed_size):
+        content[place] ^= 0x55
+    bad = whole / good.relative_to(other)
+    bad = bad.with_name(bad.name.replace("-000001", "-000002"))
+    bad.write_bytes(content)
+    code, out, said = run(capsys, str(whole), traces["after"], "--fail-on", "connect_p50", "--fail-on", "rtt_p50")
+    assert code == 0, out + said
+    assert out.startswith("Pass: ")
+    assert bad.name in said and "Traceback" not in said
+
+
+def test_a_flow_without_a_round_trip_has_no_queueing_delay() -> None:
+    rows = "(values (null, null), (5000, null), (5000, 3000), (3000, 3000)) as t(rtt_us, rtt_min_us)"
+    found = duckdb.sql(f"select {measure.HISTOGRAMS['queueing']} from {rows}").fetchall()
+    assert [delay for (delay,) in found] == [None, None, 2000, 0]
 
 
 def test_improvement_is_the_mirror(traces: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
