@@ -15,6 +15,9 @@
 -- @column  top_service VARCHAR: the service with the most of them
 -- @column  top_share DOUBLE ratio: its part of them
 -- @chart   bar x=events y=kind
+-- @example service-regressed n=2
+-- @expect  drop | NETFILTER_DROP | 3539 | ... | ... | ... | 1 | 1 | 10.31.1.2:8000 | 1.0
+-- @expect  retransmit | recovery | 1457 | ... | ... | ... | 1 | 1 | 10.31.1.2:8000 | 1.0
 with services as (
   select
     kind, reason, server_address, server_port, sum(coalesce("count", 1)) as events, min("time") as first_time,

@@ -17,6 +17,8 @@
 -- @column  use DOUBLE ratio: the highest reading, of its limit
 -- @column  readings BIGINT count: readings
 -- @chart   bar x=use y=resource
+-- @example ordinary-day n=1
+-- @expect  ephemeral_ports | web1 | ... | port | 222.0 | ... | 360.0 | ... | 1000.0 | 0.36 | 98
 select
   resource,
   host,

@@ -16,8 +16,8 @@
 -- @column  flows_with BIGINT flows: flows that had any
 -- @column  rtt_min BIGINT us: the least round-trip time
 -- @chart   bar x=retransmits y=path
--- @example web-day by=service n=1
--- @expect  10.20.3.2:80 | 42369 | 0 | 409 | 409 | ... | 1 | 1 | 2
+-- @example service-regressed by=client n=1
+-- @expect  10.31.3.1 | 65409 | 2391 | 731 | 3122 | ... | 2822 | 1045 | 7
 with own as (
   select
     * replace (
