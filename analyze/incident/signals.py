@@ -70,6 +70,7 @@ def measure(incident: Scan, baseline: Scan, window: Window, before: Window) -> d
     found |= _old_connections(incident, baseline, window, before)
     found |= _top_flow(incident, baseline)
     found |= _incast(incident, tables[0])
+    found["incast_sources_before"] = _incast(baseline, tables[1])["incast_sources"]
     found |= _pair_rate(incident, tables[0], window)
     for suffix, scan, one in (("", incident, window), ("_before", baseline, before)):
         # Where both tables count the same thing, the larger count is the more complete one.

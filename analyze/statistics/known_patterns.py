@@ -129,11 +129,12 @@ INCAST = Pattern(
     (
         Signal(
             "many sources lose packets to one destination at once",
-            at_least("incast_sources", 12),
+            risen("incast_sources", 2, 12),
             vital=True,
             weight=1.5,
         ),
-        Signal("the retransmit ratio rose", risen("retransmit_ratio", 3, 0.01), vital=True),
+        # So many senders at once are telling by themselves: the losses are few among all of the host's packets.
+        Signal("the retransmit ratio rose", risen("retransmit_ratio", 3, 0.001), vital=True),
         Signal("most of the retransmits go to that destination", at_least("incast_destination_share", 0.7)),
         Signal("the link's mean utilisation is below half", at_most("link_utilisation", 0.5)),
         NO_OVERFLOW,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from sample_traces.programs import TIMEOUT
 from sample_traces.sample import Sample
@@ -11,7 +12,6 @@ from sample_traces.stage import OPTIONS, Program, Stage
 from tests.support.namespaces import Namespace, end_process
 
 BEFORE, WRONG, AFTER = 100, 45, 45
-NODES = 16
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _stalled(stage: Stage) -> Scene:
     )
 
 
-def _black_hole(stage: Stage) -> Scene:
+def _black_hole(stage: Stage, fits: int = 1300, upload: int = 15_000) -> Scene:
     site = stage.site(delay=0.003)
     office, router = stage.office(site)
     # The kernel gives up on data after 15 tries, a quarter of an hour; here after 5, some seconds.
@@ -114,26 +114,27 @@ def _black_hole(stage: Stage) -> Scene:
         lambda: [
             stage.clients(site.clients, {"pages": site.url(2000)}, rate=12, sources=site.sources),
             stage.clients(office.namespace, {"lookups": site.url(200, 8000)}, rate=8, seed=2),
-            stage.clients(office.namespace, {"reports": site.url(200, 8000)}, rate=6, upload=15_000, seed=3),
+            stage.clients(office.namespace, {"reports": site.url(200, 8000)}, rate=6, upload=upload, seed=3),
         ],
-        lambda: stage.drop(router, "meta length > 1300 drop", hook="forward"),
+        lambda: stage.drop(router, f"meta length > {fits} drop", hook="forward"),
         lambda: stage.restore(router),
         office.ipv4,
     )
 
 
-def _incast(stage: Stage) -> Scene:
+def _incast(stage: Stage, servers: int = 16, size: int = 200_000, rate: int = 12) -> Scene:
     site = stage.site(delay=0.003)
     storage = stage.namespace("storage")
     link = stage.link(site.web, storage)
     stage.nginx(storage)
-    nodes = stage.addresses(link.second, NODES)
+    nodes = stage.addresses(link.second, servers)
 
     def ask(size: int) -> dict[str, str]:
-        return {f"node{number}": f"http://{node}/{size}" for number, node in enumerate(nodes)}
+        return {f"node{number}": f"http://{node}:80/{size}" for number, node in enumerate(nodes)}
 
     # A switch port with a small buffer: more than it holds at once is dropped, however little a second carries.
-    stage.drop(site.web, f"iifname {link.first.device} limit rate over 12 mbytes/second burst 300 kbytes drop")
+    limit = f"limit rate over {rate} mbytes/second burst 128 kbytes"
+    stage.drop(site.web, f"iifname {link.first.device} {limit} drop")
     fan: list[Program] = []
 
     def start() -> Sequence[Program]:
@@ -143,7 +144,7 @@ def _incast(stage: Stage) -> Scene:
     return Scene(
         site.web,
         start,
-        lambda: fan[0].change(targets=ask(200_000)),
+        lambda: fan[0].change(targets=ask(size)),
         lambda: fan[0].change(targets=ask(2000)),
         link.first.ipv4,
     )
@@ -176,5 +177,19 @@ WORKLOADS: dict[str, Sample] = {
     "stalled": _incident(54, "stalled", "a receiver stops reading", "zero-window", _stalled, OFTEN),
     "black_hole": _incident(55, "black-hole", "large packets vanish on one path", "mtu-black-hole", _black_hole),
     "incast": _incident(56, "incast", "16 servers answer one client at once", "incast", _incast),
+    "small_mtu": _incident(
+        58,
+        "small-mtu",
+        "on another path, much smaller ones, too",
+        "mtu-black-hole",
+        partial(_black_hole, fits=900, upload=60_000),
+    ),
+    "wide_incast": _incident(
+        59,
+        "wide-incast",
+        "32 servers, a faster port",
+        "incast",
+        partial(_incast, servers=32, rate=30),
+    ),
     "names": _incident(57, "names", "the name server stops answering", "dns", _names, WITH_UDP),
 }

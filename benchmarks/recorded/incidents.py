@@ -1,16 +1,13 @@
-"""Incidents recorded anew from real workloads: the right pattern first, and none on the clean time before them."""
+"""Incidents recorded from real workloads: the right pattern first, and none on the clean time before them."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-from typing import Any
-
-from benchmarks.harness import NETREC, Options, Report, Target
-from benchmarks.recorded.recording import SAMPLES, folder, known, record, workloads
+from benchmarks.harness import Options, Report, Target
+from benchmarks.recorded.recording import SAMPLES, ask, folder, known, record, workloads
 from sample_traces.sample import Sample
 
 GROUP = "incident_workloads"
+NO_INCIDENT = ("service", "port_scan", "ordinary_day")
 
 
 def run(options: Options) -> Report:
@@ -19,7 +16,7 @@ def run(options: Options) -> Report:
         (group, name): sample
         for group in (SAMPLES, GROUP)
         for name, sample in workloads(group).items()
-        if name not in ("service", "port_scan")
+        if name not in NO_INCIDENT
     }
     jobs = list(chosen)[: options.size(len(chosen), 1)]
     problems = record(jobs)
@@ -30,8 +27,10 @@ def run(options: Options) -> Report:
         trace = next(iter(chosen[job].traces))
         incident, phases = known(trace)["incident"], known(trace)["phases"]
         phase = phases[incident["phase"]]
-        told = _ask(trace)
-        clean = _ask(trace, "--since", phases["before"]["since"], "--until", phases["before"]["until"])
+        told = ask("incident", folder(trace))
+        clean = ask(
+            "incident", folder(trace), "--since", phases["before"]["since"], "--until", phases["before"]["until"]
+        )
         right += told["pattern"] == incident["pattern"]
         named += clean["pattern"] is not None
         window = told["window"]["since"] if told["window"] else "-"
@@ -47,12 +46,3 @@ def run(options: Options) -> Report:
         "socket counts both sides' packets)"
     )
     return report
-
-
-def _ask(trace: str, *window: str) -> dict[str, Any]:
-    command = [NETREC, "analyze", "incident", str(folder(trace)), "--format", "json", *window]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    if done.returncode not in (0, 1):
-        raise RuntimeError(f"{' '.join(command)}: exit {done.returncode}: {done.stderr}")
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
