@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, tzinfo
 
 import polars as pl
@@ -28,7 +28,10 @@ SLICE_COLUMNS = (
 )
 
 
+# Slices of a share have a metric, those of a volume are per second.
+SHARE_COLUMNS = tuple(replace(one, unit="ratio") for one in SLICE_COLUMNS)
 BYTES = (Column("bytes", "BIGINT", "bytes"),)
+EVIDENCE_COLUMNS = (*BYTES, Column("connect_latency_us", "BIGINT", "us"), Column("rtt_us", "BIGINT", "us"))
 MOMENTS = ("onset", "low", "high", "recovered")
 # Unit of a series -> (factor, unit) that people are shown.
 UNITS = {"us": (0.001, "ms"), "share": (1.0, "ratio"), "byte/s": (1.0, "bytes/s"), "byte": (1.0, "bytes")}
@@ -56,6 +59,7 @@ class Findings:
 
 def build(found: Findings, zone: tzinfo | None) -> Answer:
     """The answer about a window."""
+    slice_columns = SHARE_COLUMNS if "metric" in found.slices.columns else SLICE_COLUMNS
     sections = [
         Section(
             "timeline", "What moved, in order", _timeline(found), (), "no metric changed its level in this window",
@@ -66,11 +70,11 @@ def build(found: Findings, zone: tzinfo | None) -> Answer:
             asked=found.asked["patterns"],
         ),
         Section(
-            "slices", "Where it is concentrated", found.slices, SLICE_COLUMNS, "no slice stands out",
+            "slices", "Where it is concentrated", found.slices, slice_columns, "no slice stands out",
             asked=found.asked["slices"], drawings=_shares(found.slices),
         ),
         Section("involved", "Who was involved", found.involved, BYTES, asked=found.asked["involved"]),
-        Section("evidence", "Rows that show it", found.rows, BYTES, "none", asked=found.asked["evidence"]),
+        Section("evidence", "Rows that show it", found.rows, EVIDENCE_COLUMNS, "none", asked=found.asked["evidence"]),
     ]  # fmt: skip
     best = found.matches[0] if found.matches else None
     notes = [*found.notes]

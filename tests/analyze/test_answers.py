@@ -156,3 +156,12 @@ def test_times_of_a_column_have_the_same_digits() -> None:
     whole = [["20:00:01"], ["20:00:02"]]
     align_times(whole, 0)
     assert whole == [["20:00:01"], ["20:00:02"]]
+
+
+def test_small_numbers_keep_their_digits_and_nothing_is_shown_as_inf() -> None:
+    from analyze.render.cells import cell
+    from analyze.result import Column
+
+    column = Column("x", "DOUBLE", "")
+    shown = [cell(value, column, None) for value in (0.0, 0.5, 0.0213, 0.00034, 3e-7, -3e-7, 1234.5, float("inf"))]
+    assert shown == ["0.00", "0.50", "0.021", "0.00034", "<0.0001", ">-0.0001", "1,234.50", "∞"]

@@ -243,3 +243,12 @@ def test_lives_are_judged_on_request(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert (code, row["verdict"], row["unit"]) == (1, "regressed", "ms")
     assert (row["baseline"], row["candidate"]) == pytest.approx((10, 20), rel=0.02)
     assert "life_p50" not in run(capsys, *sides, "--format", "json")[1]
+
+
+def test_the_active_timeouts_in_force_are_read_from_the_health_table() -> None:
+    from analyze.compare.measure import quality_of
+    from analyze.options import Session
+
+    sample = Path(__file__).resolve().parents[2] / "sample_traces" / "ephemeral-ports"
+    with_health = Session(traces=(str(sample),), utc=True).open()
+    assert quality_of(with_health, frozenset({1})).active_timeouts == {10.0}
