@@ -6,7 +6,7 @@ narrow temporary table once; every count and histogram is an aggregate of that.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import tzinfo
 from typing import TYPE_CHECKING
@@ -40,17 +40,47 @@ HISTOGRAMS = {
 ON_REQUEST = {"life": f"case when {ENDED} then epoch_us(end_time) - epoch_us(flow_start_time) end"}
 WIDTHS = {"flows": "INTEGER", "bytes": "BIGINT", "packets": "BIGINT", "retransmits": "INTEGER"}
 FAILED = "tcp_close = 'connect_failed'"
-COUNTS = {
-    "flows": f"scaled({OPENED}::INTEGER, weight)",
-    "bytes": "bytes",
-    "packets": "packets",
-    "retransmits": "retransmits",
-    "connects": f"scaled((transport = 'tcp' and ({OPENED} or {FAILED}))::INTEGER, weight)",
-    "connect_failures": f"scaled(coalesce({FAILED}, false)::INTEGER, weight)",
-    "closed": f"scaled(coalesce({ENDED}, false)::INTEGER, weight)",
-    "timeouts": "scaled(coalesce(tcp_close = 'timeout', false)::INTEGER, weight)",
-    "resets": "scaled(coalesce(tcp_close in ('rst_sent', 'rst_received'), false)::INTEGER, weight)",
+# What is counted of a row is told from these facts.
+FACTS = {
+    "opened": OPENED,
+    "tcp": "coalesce(transport = 'tcp', false)",
+    "ended": "tcp_close is not null",
+    "failed": f"coalesce({FAILED}, false)",
+    "timed_out": "coalesce(tcp_close = 'timeout', false)",
+    "reset": "coalesce(tcp_close in ('rst_sent', 'rst_received'), false)",
 }
+# The same from narrow columns, for large tables. A place in a list is found once for every different text.
+NARROW_COLUMNS = (
+    f"{FACTS['opened']} as opened, {FACTS['tcp']} as tcp, {FACTS['ended']} as ended, "
+    "list_position(['connect_failed', 'timeout', 'rst_sent', 'rst_received', 'fin'], tcp_close) as close"
+)
+NARROW_FACTS = {
+    "opened": "opened",
+    "tcp": "tcp",
+    "ended": "ended",
+    "failed": "coalesce(close = 1, false)",
+    "timed_out": "coalesce(close = 2, false)",
+    "reset": "coalesce(close in (3, 4), false)",
+}
+_SUMMED = ("bytes", "packets", "retransmits")
+_TOLD = {
+    "flows": "{opened}",
+    "connects": "{tcp} and ({opened} or {failed})",
+    "connect_failures": "{failed}",
+    "closed": "{ended} and not {failed}",
+    "timeouts": "{timed_out}",
+    "resets": "{reset}",
+}
+
+
+def counts_of(facts: Mapping[str, str]) -> dict[str, str]:
+    """What is counted of a row, by name, as SQL over the SQL of its `FACTS`."""
+    told = {name: f"scaled(({sql.format(**facts)})::INTEGER, weight)" for name, sql in _TOLD.items()}
+    names = ("flows", *_SUMMED, *(name for name in _TOLD if name != "flows"))
+    return {name: told.get(name, name) for name in names}
+
+
+COUNTS = counts_of(FACTS)
 _ABSOLUTE = {"flows", "bytes"}
 KEYS = ("server_port", "server_name", "role", "client_address", "server_address")
 
@@ -81,10 +111,10 @@ class Window:
 
     @property
     def bucket_sql(self) -> str:
-        """SQL over `flow` (see `source_sql`) for the bucket of a row."""
+        """SQL over `flow` for the bucket of a row; null outside the hours that are measured."""
         if self.hours:
             part = f"(epoch_us(end_time) % {HOUR_US} * {self._in_an_hour} // {HOUR_US})"
-            return f"(place * {self._in_an_hour} + {part})"
+            return f"({self._place_sql} * {self._in_an_hour} + {part})"
         bucket = f"((epoch_us(end_time) - {self.start}) * {self.buckets} // {self.end - self.start})"
         return f"least(greatest({bucket}, 0), {self.buckets - 1})"
 
@@ -94,9 +124,12 @@ class Window:
         return f"{HOUR_SQL} in (select hour from chosen_hours)" if self.hours else "true"
 
     @property
-    def join_sql(self) -> str:
-        """SQL after `from flow`: what `bucket_sql` needs."""
-        return f"join chosen_hours on {HOUR_SQL} = chosen_hours.hour" if self.hours else ""
+    def _place_sql(self) -> str:
+        """The place of a row's hour among the chosen ones, null outside; from a list, which is faster than a join."""
+        first, last = min(self.hours), max(self.hours)
+        places = {hour: place for place, hour in enumerate(self.hours)}
+        listed = ", ".join(str(places.get(hour, "null")) for hour in range(first, last + 1))
+        return f"list_extract([{listed}], greatest({HOUR_SQL} - {first} + 1, 0))"
 
     @property
     def _in_an_hour(self) -> int:
@@ -139,13 +172,14 @@ class Outline:
         return min(self.sampling)
 
 
-def evidence(least_sampling: int) -> dict[str, str]:
+def evidence(least_sampling: int, facts: Mapping[str, str] = FACTS) -> dict[str, str]:
     """`COUNTS` for inference: what only enters ratios counts as recorded, relative to the least sampling, so that no
     trial is invented; flows and bytes are those of the whole traffic.
     """
+    counts = counts_of(facts)
     if least_sampling == 1:
-        return COUNTS
-    return {name: sql if name in _ABSOLUTE else f"({sql}) // {least_sampling}" for name, sql in COUNTS.items()}
+        return counts
+    return {name: sql if name in _ABSOLUTE else f"({sql}) // {least_sampling}" for name, sql in counts.items()}
 
 
 def outline(scan: Scan) -> Outline | None:
@@ -218,24 +252,7 @@ def measure(
     numbered = strata.join(pl.DataFrame({"stratum": names, "number": range(len(names))}), on="stratum")
     connection.register("stratum_of", numbered.select(*KEYS, "number").to_arrow())
     window.choose_hours(scan)
-    bins = ", ".join(
-        f"(case when ({sql}) is not null then {bin_sql(f'({sql})')} end)::SMALLINT as bin_{name}"
-        for name, sql in histograms.items()
-    )
-    # The narrower the table, the less memory it takes: what is 0 or 1 a row fits a byte.
-    weighted = counting.is_weighted(scan)
-    counts = ", ".join(
-        f"({sql})::{'BIGINT' if weighted else WIDTHS.get(name, 'TINYINT')} as {name}"
-        for name, sql in evidence(outline.least_sampling).items()
-    )
-    if weighted:
-        counts += f", weight // {outline.least_sampling} as weight"
-    match = " and ".join(f"flow.{key} is not distinct from stratum_of.{key}" for key in KEYS)
-    scan.execute(
-        f"create or replace temp table measured as select {window.bucket_sql}::SMALLINT "
-        f"as bucket, number::SMALLINT as stratum, {counts}, {bins} "
-        f"from flow_with_losses flow {window.join_sql} join stratum_of on {match}"
-    )
+    scan.execute(f"create or replace temp table measured as {_narrow_rows(scan, outline, histograms)}")
     try:
         sums = ", ".join(f"sum({name})::BIGINT as {name}" for name in COUNTS)
         logs = ", ".join(f"avg(bin_{name}) filter (bin_{name} > {NOT_POSITIVE}) as log_{name}" for name in histograms)
@@ -263,6 +280,38 @@ def measure(
         counted.join(lookup, on="number").drop("number"),
         pl.concat(parts).join(lookup, on="number").drop("number"),
         quality,
+    )
+
+
+def _narrow_rows(scan: Scan, outline: Outline, histograms: Mapping[str, str]) -> str:
+    """SQL: bucket, stratum, `COUNTS` and bins of every row that is measured, in as few bytes as they fit.
+
+    Every step makes narrow columns of wide ones before the next: a join carries what it is given. The strata are joined
+    by a hash of their keys, which costs half as much as the keys themselves.
+    """
+    least, weighted = outline.least_sampling, counting.is_weighted(scan)
+    keys = ", ".join(f"flow.{key}" for key in KEYS)
+    columns = ("bytes", "packets", "retransmits", *(["weight"] if weighted else []))
+    values = ", ".join(f"{sql} as value_{name}" for name, sql in histograms.items())
+    read = (
+        f"select {outline.window.bucket_sql} as bucket, hash({keys}) as key, {NARROW_COLUMNS}, {', '.join(columns)}, "
+        f"{values} "
+        "from flow_with_losses flow"
+    )
+    bins = ", ".join(
+        f"(case when value_{name} is not null then {bin_sql(f'value_{name}')} end)::SMALLINT as bin_{name}"
+        for name in histograms
+    )
+    counts = ", ".join(
+        f"({sql})::{'BIGINT' if weighted else WIDTHS.get(name, 'TINYINT')} as {name}"
+        for name, sql in evidence(least, NARROW_FACTS).items()
+    )
+    if weighted:
+        counts += f", weight // {least} as weight"
+    narrow = f"select bucket::SMALLINT as bucket, key, {counts}, {bins} from ({read}) where bucket is not null"
+    return (
+        f"select bucket, number::SMALLINT as stratum, * exclude (bucket, key, number) from ({narrow}) "
+        f"join (select hash({', '.join(KEYS)}) as key, number from stratum_of) using (key)"
     )
 
 
