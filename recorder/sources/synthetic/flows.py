@@ -21,6 +21,7 @@ from netrec.trace import columns, tables
 SOURCE_NAME = "synthetic"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAXIMUM_SEGMENT = 1448  # payload bytes of a full TCP segment on Ethernet with timestamps
+_LEVEL_SECONDS = 1800.0
 CATALOGUE = 500  # sizes per service
 UNIQUE_SHARE = 0.2
 CLOSES = ["fin", "rst_sent", "rst_received", "timeout", "connect_failed"]
@@ -314,8 +315,13 @@ def flow_batches(
     cumulated = np.concatenate([[0.0], np.cumsum((rate[1:] + rate[:-1]) / 2)])
     cumulated *= count / cumulated[-1]
     done, opened = 0, int(start_us)
+    # Within a batch the rate is level: where it changes, batches are short.
+    level = not (daily_swing or growth_per_day)
     while done < count:
-        rows = min(rows_per_batch, count - done)
+        ahead = (
+            count if level else int(np.interp((opened - start_us) / 1e6 + _LEVEL_SECONDS, seconds, cumulated)) - done
+        )
+        rows = min(rows_per_batch, count - done, max(1, ahead))
         closed = int(start_us + np.interp(done + rows, cumulated, seconds) * 1e6)
         batch = generator.rows(opened, closed, rows)
         yield batch.sort_by("end_time") if long_lived else batch
