@@ -213,7 +213,9 @@ def _fan(one: Outlook, extent: Extent) -> Drawing:
             zip(found.low.tolist(), found.middle.tolist(), found.high.tolist(), strict=True)
         )
     ]
-    frame = pl.DataFrame([*past, *ahead], schema=["series", "day", "peak", "low", "high", "limit"], orient="row")
+    # The first hundred rows of a long history have no interval: types are given, not guessed from them.
+    figures = dict.fromkeys(("peak", "low", "high", "limit"), pl.Float64())
+    frame = pl.DataFrame([*past, *ahead], {"series": pl.String(), "day": pl.Int64(), **figures}, orient="row")
     if resource.limit >= 1000:
         frame = frame.with_columns(pl.col("peak", "low", "high", "limit").round().cast(pl.Int64))
     unit = {"byte": "bytes", "byte/s": "bytes/s"}.get(resource.unit, resource.unit)

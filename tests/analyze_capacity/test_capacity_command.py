@@ -122,8 +122,9 @@ def test_usage_errors(arguments: list[str], words: str, tmp_path: Path, capsys: 
     assert code == 2 and words in err and err.count("\n") == 1
 
 
-def test_the_fan_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_gauges(tmp_path / "t", {"conntrack": (growing(), 950.0)})
+@pytest.mark.parametrize(("days", "slope"), [(90, 3.0), (150, 2.0)])
+def test_the_fan_is_drawn(days: int, slope: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_gauges(tmp_path / "t", {"conntrack": (growing(days, slope), 950.0)})
     code, out, _ = run(capsys, str(tmp_path / "t"), "--plot")
     assert code == 1
     assert "conntrack on gw-3: daily peak against its limit" in out
