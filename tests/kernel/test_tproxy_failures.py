@@ -227,6 +227,23 @@ def test_an_interrupted_recording_takes_everything_away_and_keeps_every_row(
     assert set(table["host"].to_pylist()) and set(table["source"].to_pylist()) == {"tproxy"}
 
 
+def test_sessions_and_gauges_rotate_together(gateway: Gateway, trace: Path, port: int) -> None:
+    options = ("--interface", gateway.inside, "--rotate-interval", "1s", "--host-interval", "1s")
+    process = record(gateway.host, trace, *options, sources="host,tproxy")
+    answers = []
+
+    def rotated() -> bool:
+        answers.append(fetch(gateway.client, gateway.server4, port))
+        return len(list(trace.glob("flows/**/*.parquet"))) >= 2 and len(list(trace.glob("host/**/*.parquet"))) >= 2
+
+    wait_until(rotated, "two files of each table", timeout=30)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(15) == 0
+    assert sorted(recorded(trace)["client_port"].to_pylist()) == sorted(seen_by(answer)[1] for answer in answers)
+    checked = gateway.host.run(NETREC, "verify", str(trace))
+    assert checked.returncode == 0, checked.stdout
+
+
 def test_the_next_recording_starts_where_a_whole_family_was_killed(gateway: Gateway, trace: Path, port: int) -> None:
     """Recorder, guard and workers at once (a cgroup kill): the table goes with them, the next start works."""
     process = record(gateway.host, trace, "--interface", gateway.inside)

@@ -11,6 +11,7 @@ import os
 import random
 import socket
 import ssl
+import stat
 import struct
 import subprocess
 import threading
@@ -189,6 +190,26 @@ def test_a_server_that_speaks_first_is_not_kept_waiting(proxied: Callable[..., P
     assert row["server_name"] is None
     assert row["http_status"] is None
     assert row["closed_by"] == "client"
+
+
+def test_what_moves_much_is_spliced_and_arrives(
+    proxied: Callable[..., Proxied], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really, moved = os.splice, [0]
+
+    def splice(source: int, sink: int, *arguments: Any, **options: Any) -> int:
+        size = really(source, sink, *arguments, **options)
+        if stat.S_ISFIFO(os.fstat(sink).st_mode):  # into the pipe; what leaves it again is the same
+            moved[0] += size
+        return size
+
+    monkeypatch.setattr(os, "splice", splice)
+    data = random.Random(2).randbytes(8_000_000)
+    proxy = proxied(lambda connection: connection.sendall(data) or connection.close())
+    with proxy.dial() as client:
+        assert hashlib.sha256(read_all(client)).digest() == hashlib.sha256(data).digest()
+    assert only(proxy.rows(1))["server_bytes"] == len(data)
+    assert moved[0] > 0.9 * len(data)
 
 
 def test_a_half_close_passes_and_the_other_half_lives_on(proxied: Callable[..., Proxied]) -> None:
