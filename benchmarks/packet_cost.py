@@ -12,7 +12,7 @@ import struct
 from dataclasses import replace
 
 from benchmarks.harness import Options, Report, median, spread
-from recorder.bpf import syscalls
+from recorder.bpf import objects
 from recorder.bpf.compiler import CGROUP_INGRESS, Build
 from recorder.sources.ebpf.programs import request
 
@@ -47,7 +47,7 @@ def run_program(program: int, frame: bytes, times: int) -> int:
     attributes = ctypes.create_string_buffer(
         struct.pack("<IIIIQQII", program, 0, len(frame), 0, ctypes.addressof(data), 0, times, 0), 128
     )
-    syscalls._bpf(_PROG_TEST_RUN, attributes)
+    objects.bpf(_PROG_TEST_RUN, attributes)
     return int(struct.unpack_from("<I", attributes, 36)[0])
 
 

@@ -26,7 +26,11 @@ def held(pid: int) -> set[tuple[str, int]]:
     """(kind, id) of every BPF program, map and link that a process holds a descriptor of."""
     found = set()
     for path in Path(f"/proc/{pid}/fdinfo").iterdir():
-        for line in path.read_text().splitlines():
+        try:
+            lines = path.read_text().splitlines()
+        except FileNotFoundError:  # a file that it had open for a moment
+            continue
+        for line in lines:
             name, _, value = line.partition(":")
             if name in ("prog_id", "map_id", "link_id"):
                 found.add((name.removesuffix("_id"), int(value)))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from netrec.filter import parse
 from netrec.filter.bpf import MAXIMUM_TERMS, STRUCT, CompiledFilter, compile_filter
 from netrec.filter.evaluate import evaluate
-from recorder.bpf import syscalls
+from recorder.bpf import objects, syscalls
 from recorder.bpf.compiler import CGROUP_INGRESS, Build, Loaded, Request
 from tests.filter.test_filter_bpf import as_struct
 from tests.support.filter_flows import IPV4, IPV6, filters, flow, flows
@@ -44,7 +44,7 @@ def decide(program: int) -> bool:
     packet = np.zeros(64, np.uint8)
     attributes = struct.pack("<IIIIQQII", program, 0, len(packet), 0, packet.ctypes.data, 0, 1, 0)
     buffer = ctypes.create_string_buffer(attributes, 128)
-    syscalls._bpf(_TEST_RUN, buffer)
+    objects.bpf(_TEST_RUN, buffer)
     return bool(struct.unpack_from("<I", buffer, 4)[0])
 
 
