@@ -231,7 +231,12 @@ def test_recorded_into_a_trace(network: Network, tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     command = [sys.executable, "-m", "netrec", "record", "--source", "host", "--host-interval", "1s"]
     command += ["--host-netns", namespace.name, "--duration", "2500ms", "-o", str(trace), "--quiet"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    finally:
+        busy.kill()
+        busy.wait()
     assert done.returncode == 0, done.stderr
     table = pyarrow.dataset.dataset(sorted(map(str, (trace / "host").rglob("*.parquet")))).to_table()
     rows = table.to_pylist()
@@ -246,4 +251,5 @@ def test_recorded_into_a_trace(network: Network, tmp_path: Path) -> None:
     memory = [row for row in rows if row["resource"] == "tcp_memory"]
     assert all(row["netns"] is None and 0 <= row["used"] < row["limit"] for row in memory)
     cpu = [row for row in rows if row["resource"] == "cpu"]
-    assert all(0 < row["used"] <= row["limit"] * 1.1 and row["limit"] == os.cpu_count() for row in cpu)
+    # The kernel counts in ticks, and what a hypervisor steals it tells in lumps.
+    assert all(0 < row["used"] <= row["limit"] * 1.5 and row["limit"] == os.cpu_count() for row in cpu)
