@@ -11,7 +11,7 @@ from typing import Any
 
 import duckdb
 
-from benchmarks.harness import CACHE, NETREC, ROOT, Background, PeerMissing, json_lines, measure, peer
+from benchmarks.harness import CACHE, NETREC, ROOT, Background, PeerMissing, json_lines, measure, median, peer
 
 # Payload bytes that each side of a connection sends.
 PAYLOAD = 200
@@ -75,6 +75,21 @@ def summary(output: str) -> dict[str, Any]:
     """The last JSON line of `netrec record --json`: what it recorded in all."""
     lines = json_lines(output)
     return lines[-1] if lines else {}
+
+
+def block(watcher: Watcher | None, load: str, connections: int, loads: int) -> dict[str, float]:
+    """Some loads, one after the other, beside a watcher or alone: medians of connections per second (`rate`) and of the
+    load's CPU in us a connection (`cpu`)."""
+    running = watcher.start() if watcher else None
+    try:
+        done = [churn(LOADS[load], connections) for _ in range(loads)]
+    finally:
+        if running:
+            running.stop()
+    return {
+        "rate": median([one["per_second"] for one in done]),
+        "cpu": median([one["cpu_seconds"] / connections * 1e6 for one in done]),
+    }
 
 
 @dataclass(frozen=True)

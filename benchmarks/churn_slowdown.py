@@ -9,7 +9,7 @@ shared, that says more than a slowdown.
 
 from __future__ import annotations
 
-from benchmarks.churn import LOADS, Watcher, churn, in_kernel, watchers
+from benchmarks.churn import LOADS, Watcher, block, in_kernel, watchers
 from benchmarks.harness import Options, PeerMissing, Report, Target, beside, interval, median, scratch
 
 CONNECTIONS, LOADS_A_BLOCK = 8_000, 3
@@ -52,21 +52,12 @@ def run(options: Options) -> Report:
 def _slowdown(report: Report, options: Options, load: str, watcher: Watcher) -> None:
     connections, loads = options.size(CONNECTIONS, 500) * LOADS[load], options.size(LOADS_A_BLOCK, 1)
 
-    def block(recorded: bool) -> dict[str, float]:
-        running = watcher.start() if recorded else None
-        try:
-            done = [churn(LOADS[load], connections) for _ in range(loads)]
-        finally:
-            if running:
-                running.stop()
-        return {
-            "rate": median([one["per_second"] for one in done]),
-            "cpu": median([one["cpu_seconds"] / connections * 1e6 for one in done]),
-        }
+    def one_block(recorded: bool) -> dict[str, float]:
+        return block(watcher if recorded else None, load, connections, loads)
 
     ours = watcher.name == "netrec"
     most, seconds = OURS if ours else PEERS
-    pairs = beside(block, options.size(most, 1), seconds, options.size(3, 1))
+    pairs = beside(one_block, options.size(most, 1), seconds, options.size(3, 1))
     slower = [(alone["rate"] / one["rate"] - 1) * 100 for one, alone in pairs]
     cpu = [(one["cpu"] / alone["cpu"] - 1) * 100 for one, alone in pairs]
     rates = [median([alone["rate"] for _, alone in pairs]), median([one["rate"] for one, _ in pairs])]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.churn import LOADS, churn, in_kernel, netrec
+from benchmarks.churn import block, in_kernel, netrec
 from benchmarks.harness import Options, Report, beside, in_turns, interval, median, scratch, spread
 
 CONNECTIONS, LOADS_A_BLOCK = 8_000, 3
@@ -38,18 +38,10 @@ def run(options: Options) -> Report:
 def _slowdown(report: Report, options: Options, trace: Path) -> None:
     connections, loads = options.size(CONNECTIONS, 1_000), options.size(LOADS_A_BLOCK, 1)
 
-    def block(events: bool) -> dict[str, float]:
-        running = netrec(trace, *WAYS["with --events" if events else "without"]).start()
-        try:
-            done = [churn(LOADS["one pair"], connections) for _ in range(loads)]
-        finally:
-            running.stop()
-        return {
-            "rate": median([one["per_second"] for one in done]),
-            "cpu": median([one["cpu_seconds"] / connections * 1e6 for one in done]),
-        }
+    def one_block(events: bool) -> dict[str, float]:
+        return block(netrec(trace, *WAYS["with --events" if events else "without"]), "one pair", connections, loads)
 
-    pairs = beside(block, options.size(PAIRS, 1), LONGEST_SECONDS, options.size(4, 1))
+    pairs = beside(one_block, options.size(PAIRS, 1), LONGEST_SECONDS, options.size(4, 1))
     slower = [(other["rate"] / one["rate"] - 1) * 100 for one, other in pairs]
     cpu = [one["cpu"] - other["cpu"] for one, other in pairs]
     report.rows += [

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.churn import LOADS, churn, in_kernel, netrec
+from benchmarks.churn import block, in_kernel, netrec
 from benchmarks.harness import Options, Report, Target, beside, interval, median, scratch
 
 CONNECTIONS, LOADS_A_BLOCK = 8_000, 3
@@ -37,19 +37,12 @@ def run(options: Options) -> Report:
 def _slowdown(report: Report, options: Options, trace: Path) -> None:
     connections, loads = options.size(CONNECTIONS, 1_000), options.size(LOADS_A_BLOCK, 1)
 
-    def block(recorded: bool) -> dict[str, float]:
-        running = netrec(trace, "--filter", FILTERS[JUDGED]).start() if recorded else None
-        try:
-            done = [churn(LOADS["one pair"], connections) for _ in range(loads)]
-        finally:
-            if running:
-                running.stop()
-        return {
-            "rate": median([one["per_second"] for one in done]),
-            "cpu": median([one["cpu_seconds"] / connections * 1e6 for one in done]),
-        }
+    watcher = netrec(trace, "--filter", FILTERS[JUDGED])
 
-    pairs = beside(block, options.size(PAIRS, 1), LONGEST_SECONDS, options.size(4, 1))
+    def one_block(recorded: bool) -> dict[str, float]:
+        return block(watcher if recorded else None, "one pair", connections, loads)
+
+    pairs = beside(one_block, options.size(PAIRS, 1), LONGEST_SECONDS, options.size(4, 1))
     slower = [(alone["rate"] / one["rate"] - 1) * 100 for one, alone in pairs]
     cpu = [(one["cpu"] / alone["cpu"] - 1) * 100 for one, alone in pairs]
     report.rows += [

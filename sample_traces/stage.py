@@ -214,6 +214,11 @@ class Stage:
         """Start clients (`programs.Load`) that ask the targets, label -> URL."""
         return Program(namespace, "clients", {"targets": targets, **settings})
 
+    def users(self, site: Site, rate: float, **settings: Any) -> Program:
+        """Start a site's own clients: `rate` requests a second in all, for its pages or of its application."""
+        targets = {"pages": site.url(2000), "api": site.url(2000, 8000)}
+        return self.clients(site.clients, targets, rate=rate, **settings)
+
     def listening(self, namespace: Namespace, port: int) -> None:
         """Wait until something listens on this port."""
         wait_until(lambda: f":{port} " in namespace.run("ss", "-Hltn").stdout, f"something listens on port {port}")

@@ -62,10 +62,7 @@ def _refused(stage: Stage) -> Scene:
     site = stage.site(delay=0.003)
     return Scene(
         site.web,
-        lambda: [
-            stage.clients(site.clients, {"pages": site.url(2000), "api": site.url(2000, 8000)},
-                          rate=24, sources=site.sources)
-        ],
+        lambda: [stage.users(site, 24, sources=site.sources)],
         lambda: end_process(site.application.process),
         lambda: stage.server(site.front.second, 8000, delay=0.003),
         f"{site.front.second.ipv4}:8000",
@@ -76,10 +73,7 @@ def _aborted(stage: Stage) -> Scene:
     site = stage.site(delay=0.003)
     return Scene(
         site.web,
-        lambda: [
-            stage.clients(site.clients, {"pages": site.url(2000), "api": site.url(2000, 8000)},
-                          rate=24, sources=site.sources)
-        ],
+        lambda: [stage.users(site, 24, sources=site.sources)],
         lambda: site.application.change(abort=0.5),
         lambda: site.application.change(abort=0.0),
         f"{site.front.second.ipv4}:8000",
@@ -157,10 +151,7 @@ def _names(stage: Stage) -> Scene:
     resolver = stage.resolver(link.second)
     return Scene(
         site.clients,
-        lambda: [
-            stage.clients(site.clients, {"pages": site.url(2000), "api": site.url(2000, 8000)},
-                          rate=16, resolver=link.second.ipv4)
-        ],
+        lambda: [stage.users(site, 16, resolver=link.second.ipv4)],
         lambda: resolver.change(answers=False),
         lambda: resolver.change(answers=True),
         f"{link.second.ipv4}:53",

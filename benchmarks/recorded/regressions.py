@@ -76,8 +76,7 @@ def _loss(stage: Stage) -> Scene:
     return Scene(
         site,
         lambda: [
-            stage.clients(site.clients, {"pages": site.url(2000), "api": site.url(2000, 8000)},
-                          rate=24, sources=site.sources),
+            stage.users(site, 24, sources=site.sources),
             stage.clients(office.namespace, {"reports": site.url(200, 8000)}, rate=14, upload=15_000, seed=2),
         ],
         lambda: stage.drop(router, "numgen random mod 100 < 5 drop", hook="forward"),
@@ -89,10 +88,7 @@ def _slow_server(stage: Stage) -> Scene:
     site = stage.site(delay=0.010)
     return Scene(
         site,
-        lambda: [
-            stage.clients(site.clients, {"pages": site.url(2000), "api": site.url(2000, 8000)},
-                          rate=40, sources=site.sources)
-        ],
+        lambda: [stage.users(site, 40, sources=site.sources)],
         lambda: site.application.change(delay=0.020),
         f"{site.front.second.ipv4}:8000",
     )  # fmt: skip

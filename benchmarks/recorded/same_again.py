@@ -90,8 +90,7 @@ def _steady(number: int, name: str, minutes: float) -> Sample:
         stage.drop(router, f"numgen random mod 100 < {LOST_PERCENT} drop", hook="forward")
         with stage.recording(name, home=site.web, options=ROTATED):
             loads = [
-                stage.clients(site.clients, {"pages": site.url(2000), "api": site.url(2000, 8000)},
-                              rate=40, sources=site.sources),
+                stage.users(site, 40, sources=site.sources),
                 stage.clients(office.namespace, {"reports": site.url(200, 8000)}, rate=10, upload=15_000, seed=2),
             ]  # fmt: skip
             stage.phase("all", 60 * minutes)

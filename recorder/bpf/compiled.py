@@ -38,15 +38,14 @@ class Compiled:
     def load(self, functions: dict[str, tuple[int, int]], maps: list[str]) -> tuple[dict[str, int], dict[str, int]]:
         """Descriptors of the programs (name -> (bpf_prog_type, bpf_attach_type)) and of these maps, by name.
 
-        `name.anything` is one more copy of the program `name`. Raises `OSError`, and leaves nothing open then.
+        `name.anything` is one more copy of the program `name`. Raises `OSError`, or `LookupError` for a name
+        that is not there, and leaves nothing open then.
         """
         opened: list[int] = []
         try:
-            made = {}
             for shape in self.maps:
-                made[shape.name] = objects.create_map(shape)
-                opened.append(made[shape.name])
-            places = list(made.values())
+                opened.append(objects.create_map(shape))
+            places = opened.copy()
             loaded = {}
             for name, (kind, attach_type) in functions.items():
                 program = self.programs[name.partition(".")[0]]
@@ -58,14 +57,15 @@ class Compiled:
                     _replace_maps(program.code, places.__getitem__),
                 )
                 opened.append(loaded[name])
-        except OSError:
+            named = {shape.name: descriptor for shape, descriptor in zip(self.maps, places, strict=True)}
+            wanted = {name: named[name] for name in maps}
+        except BaseException:
             for descriptor in opened:
                 os.close(descriptor)
             raise
-        for name, descriptor in made.items():
-            if name not in maps:  # the programs hold it
-                os.close(descriptor)
-        return loaded, {name: made[name] for name in maps}
+        for descriptor in set(places) - set(wanted.values()):  # the programs hold it
+            os.close(descriptor)
+        return loaded, wanted
 
     def as_json(self) -> dict[str, Any]:
         """For `from_json`."""

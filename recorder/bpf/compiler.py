@@ -139,7 +139,7 @@ class Build:
             kinds = {name: _load_arguments(kind) for name, kind in self._request.functions.items()}
             try:
                 return Loaded(*self._kept.load(kinds, self._request.maps), self._kept.enumerations)
-            except (OSError, KeyError, IndexError):
+            except (OSError, LookupError):
                 self._kept = None
                 self._compile()
         assert self._child is not None

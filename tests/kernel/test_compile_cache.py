@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from recorder.bpf import compile_cache, syscalls
+from recorder.bpf.compiled import Compiled, Program
 from recorder.bpf.compiler import RAW_TRACEPOINT, Build, Request
 from recorder.sources.ebpf import programs
 
@@ -123,16 +124,29 @@ def test_what_cannot_be_believed_is_compiled_anew(folder: Path, spoil: Callable[
     assert compiled and number >= 1
 
 
-def test_what_the_kernel_refuses_is_compiled_anew(folder: Path) -> None:
+def _refused_by_the_kernel(kept: Compiled) -> None:
+    exit_without_result = struct.pack("<BBhi", 0x95, 0, 0, 0)
+    kept.programs["count_switches"] = Program(exit_without_result)
+
+
+def _without_the_program(kept: Compiled) -> None:
+    kept.programs["another"] = kept.programs.pop("count_switches")
+
+
+@pytest.mark.parametrize("spoil", [_refused_by_the_kernel, _without_the_program])
+def test_what_cannot_be_loaded_is_compiled_anew_and_leaves_nothing_open(
+    folder: Path, spoil: Callable[[Compiled], None]
+) -> None:
     counted(request())
     (path,) = folder.iterdir()
     kept = compile_cache.find(path)
     assert kept is not None
-    exit_without_result = struct.pack("<BBhi", 0x95, 0, 0, 0)
-    kept.programs["count_switches"] = type(kept.programs["count_switches"])(exit_without_result)
+    spoil(kept)
     compile_cache.keep(path, kept)
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
     compiled, number = counted(request())
     assert compiled and number >= 1
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
 
 
 def test_a_folder_that_cannot_be_written_to_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
