@@ -211,7 +211,7 @@ def junit(answer: Answer) -> str:
 def _message(row: dict[str, Any]) -> str:
     if row["change"] is None or not math.isfinite(row["change"]):
         return row["reason"] or "no data"
-    changed = f"{row['change']:+.1%} (95% interval {row['low']:+.1%} to {row['high']:+.1%})"
+    changed = f"{_percent(row['change'])} (95% interval {_percent(row['low'])} to {_percent(row['high'])})"
     return f"{changed}: {row['reason']}" if row["reason"] else changed
 
 
@@ -264,10 +264,10 @@ def _value(value: float, unit: str) -> str:
     return f"{format_size(value)}{unit.removeprefix('byte')}" if unit.startswith("byte") else f"{value:.4g} {unit}"
 
 
-def _percent(value: float) -> str:
+def _percent(value: float, digits: int = 1) -> str:
     if not math.isfinite(value):
         return "-"
-    return f"{value:+.1%}" if abs(value) < 10 else f"x{1 + value:.0f}"
+    return f"{value:+.{digits}%}" if abs(value) < 10 else f"x{1 + value:.0f}"
 
 
 def _side(measured: Measured) -> dict[str, Any]:
@@ -292,8 +292,8 @@ def _notes(assessment: Assessment, edges: pl.DataFrame) -> list[str]:
         row = shifted[0]
         notes.insert(
             0,
-            f"MIX SHIFT: {_name(row)} changed by {row.raw_change:+.0%} as it was, by {row.change:+.0%} at the same mix "
-            "of services, peers and directions: who asks has changed, not only how it goes",
+            f"MIX SHIFT: {_name(row)} changed by {_percent(row.raw_change, 0)} as it was, by {_percent(row.change, 0)} at "
+            "the same mix of services, peers and directions: who asks has changed, not only how it goes",
         )
     if assessment.comparable < 0.8:
         notes.append(
@@ -323,7 +323,7 @@ def _name(row: MetricVerdict) -> str:
 
 
 def _interval(row: MetricVerdict) -> str:
-    return f"{row.change:+.0%} (95% interval {row.low:+.0%} to {row.high:+.0%})"
+    return f"{_percent(row.change, 0)} (95% interval {_percent(row.low, 0)} to {_percent(row.high, 0)})"
 
 
 def _where(contributions: pl.DataFrame, row: MetricVerdict) -> str:
