@@ -292,8 +292,8 @@ def _notes(assessment: Assessment, edges: pl.DataFrame) -> list[str]:
         row = shifted[0]
         notes.insert(
             0,
-            f"MIX SHIFT: {_name(row)} changed by {_percent(row.raw_change, 0)} as it was, by {_percent(row.change, 0)} at "
-            "the same mix of services, peers and directions: who asks has changed, not only how it goes",
+            f"MIX SHIFT: {_name(row)} changed by {_percent(row.raw_change, 0)} as it was, by {_percent(row.change, 0)} "
+            "at the same mix of services, peers and directions: who asks has changed, not only how it goes",
         )
     if assessment.comparable < 0.8:
         notes.append(
