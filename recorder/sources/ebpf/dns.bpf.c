@@ -31,7 +31,7 @@ static inline void dns_owner(struct dns_packet *packet, u64 sk, u8 protocol)
         if (sender_of(sk, &packet->owner))
             packet->owner_source = OWNER_SEND;
     } else {                                                   /* a TCP segment may be sent by whoever acknowledges */
-        struct socket_entry *entry = sockets.lookup(&sk);
+        struct socket_entry *entry = find_socket(sk);
         if (entry) {
             packet->owner = entry->owner;
             packet->owner_source = entry->owner_source;

@@ -89,7 +89,7 @@ static inline void note(struct event_key *key, struct event *fresh, u64 number)
 /* What the flow of a socket is known as. */
 static inline void recognise(u64 sk, struct event_key *key, struct event *fresh)
 {
-    struct socket_entry *entry = sockets.lookup(&sk);
+    struct socket_entry *entry = find_socket(sk);
     if (!entry)
         entry = closing.lookup(&sk);
     if (entry) {
@@ -287,7 +287,7 @@ int event_closed(struct bpf_raw_tracepoint_args *ctx)
     READ(protocol, sk, OFFSET_sock_sk_protocol);
     if (protocol != 6)
         return 0;
-    struct socket_entry *entry = sockets.lookup(&sk);
+    struct socket_entry *entry = find_socket(sk);
     if (entry)
         closing.update(&sk, entry);
     if (old == SYN_SENT)

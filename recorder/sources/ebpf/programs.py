@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from recorder.sources.ebpf.kernel_filter import KernelFilter
 
 FOLDER = Path(__file__).parent
-COMMON, FILTER = "common.bpf.h", "filter.bpf.h"
+COMMON, FILTER, SOCKETS = "common.bpf.h", "filter.bpf.h", "sockets.bpf.h"
+# Places side by side in a bucket of the table of sockets (sockets.bpf.h).
+_PLACES = 16
 FILTER_CGROUPS = "filter_cgroups"
 MAX_PENDING = 4096
 MAX_EVENTS = 16384
@@ -57,7 +59,7 @@ TCP = Part(
         "tcp_socket_destroyed": "tcp_destroy_sock",
     },
     iterators=("bpf_iter__tcp", "bpf_iter__bpf_map_elem", "bpf_iter__task_file"),
-    maps=("sockets", "clients", "pending", "listeners", "counters", "control", "flows"),
+    maps=("sockets", "pending", "counters", "control", "flows"),
 )
 # Attached before those of TCP: they look at what those are about to change.
 EVENTS = Part(
@@ -113,7 +115,7 @@ def chosen(settings: Mapping[str, Any]) -> tuple[Part, ...]:
 def text(parts: tuple[Part, ...] = PARTS, kernel_filter: KernelFilter | None = None) -> str:
     """The C text of these parts."""
     filtering = [kernel_filter.text, _read(FILTER)] if kernel_filter else []
-    return "\n".join([_read(COMMON), *filtering, *(_read(part.file) for part in parts)])
+    return "\n".join([_read(COMMON), _read(SOCKETS), *filtering, *(_read(part.file) for part in parts)])
 
 
 def _read(name: str) -> str:
@@ -149,6 +151,7 @@ def request(settings: Mapping[str, Any]) -> Request:
     parts = chosen(settings)
     defines = {
         "MAX_FLOWS": max_flows(settings),
+        "BUCKETS": -(-2 * max_flows(settings) // _PLACES),
         "MAX_PENDING": MAX_PENDING,
         "RING_PAGES": ring_bytes(settings) // _PAGE,
     }

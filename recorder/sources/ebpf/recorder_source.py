@@ -343,14 +343,9 @@ class EbpfSource:
         self._find_owners()
         if not self._tcp:
             return
+        self._set_control(r.CONTROL_SCAN, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
         self._set_control(r.CONTROL_AGE, age_ns)
         records = np.frombuffer(syscalls.read_iterator(self._iterators["sockets"]), r.FLOW)
-        for record in records[records["kind"] == r.KIND_STALE]:
-            syscalls.delete(self._loaded.maps["sockets"], np.array([record["sk"]], np.uint64))
-        records = records[records["kind"] == r.KIND_ALIVE]
-        # The kernel may meet an entry twice while others come and go.
-        _, first = np.unique(records["id"], return_index=True)
-        records = records[np.sort(first)]
         new = self._live.deltas(records)
         if len(records):
             yield "flows", self._rows.rows(records, new, reason)

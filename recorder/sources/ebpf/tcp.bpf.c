@@ -10,17 +10,10 @@
  * Keep `struct flow` in step with records.py.
  */
 
-enum { KIND_CLOSED = 1, KIND_ALIVE, KIND_BASELINE, KIND_STALE, KIND_LISTENER };
+enum { KIND_CLOSED = 1, KIND_ALIVE, KIND_BASELINE, KIND_LISTENER };
 enum { FLAG_RESET_SENT = 1, FLAG_RESET_RECEIVED = 2, FLAG_DUPLICATE = 4, FLAG_ROLE_INFERRED = 8, FLAG_ESTABLISHED = 16,
        FLAG_AWAITS_OWNER = 32, FLAG_AWAITS_RESET = 64,
        FLAG_UNWANTED = 128 /* by its owner: kept for its other end's sake, and for its events */ };
-
-struct socket_entry {
-    u64 sk, id, start, established, last, pair;
-    struct owner owner;
-    u8 role, flags, owner_source, unused;
-    u32 sampling;                                              /* 1 in so many was recorded when this flow was chosen */
-};
 
 struct flow {
     u64 sk, id, time, start, established, sent, received, cgroup;
@@ -43,11 +36,10 @@ struct listener {
     u64 owner_source;
 };
 
-BPF_TABLE("hash", u64, struct socket_entry, sockets, MAX_FLOWS);
-BPF_TABLE("hash", u64, u64, clients, MAX_FLOWS);           /* identity hash of a connected client -> its socket */
 BPF_TABLE("hash", u64, struct flow, pending, MAX_PENDING); /* closed, waiting for who closed it or who reset it */
 BPF_TABLE("lru_hash", struct listener_key, struct listener, listeners, 16384);
 BPF_TABLE("percpu_array", u32, u64, transitions, 1);           /* the last change of state that was taken on here */
+BPF_TABLE("percpu_array", u32, struct flow, scanned, 1);       /* where a scan makes its record: its stack is too small */
 BPF_RINGBUF_OUTPUT(flows, RING_PAGES);
 
 static inline u64 identity_hash(struct identity *identity, u8 role)
@@ -80,26 +72,11 @@ static inline void listener_key_of(struct identity *identity, struct listener_ke
     key->family = identity->family;
 }
 
-static inline int insert(u64 sk, struct socket_entry *entry)
-{
-    u64 now = entry->start ? entry->start : bpf_ktime_get_boot_ns();
-    entry->sk = sk;
-    entry->last = now;
-    entry->id = (now << 8) | (bpf_get_smp_processor_id() & 0xff);
-    if (!sockets.insert(&sk, entry)) {
-        count(COUNT_INSERTED);
-    } else if (sockets.update(&sk, entry)) {                   /* full: else a missed end is overwritten */
-        count(COUNT_LOST_MAP);
-        return 0;
-    }
-    return 1;
-}
-
 /* The socket's own counters, cumulative. Payload sent once = all payload sent less payload sent again: neither counts
  * SYN or FIN. bytes_received counts a received FIN, which tcp_fin() marks with SOCK_DONE. */
-static inline void fill(struct flow *flow, struct socket_entry *entry, struct identity *identity)
+static inline void fill(struct flow *flow, u64 sk, struct socket_entry *entry, struct identity *identity)
 {
-    u64 sk = entry->sk, again = 0, flags = 0;
+    u64 again = 0, flags = 0;
     flow->sk = sk;
     flow->id = entry->id;
     flow->start = entry->start;
@@ -217,7 +194,7 @@ static inline void not_listening(u64 sk)
 /* close() or shutdown(), in the process's context. */
 static inline void closing_by_process(u64 sk)
 {
-    struct socket_entry *entry = sockets.lookup(&sk);
+    struct socket_entry *entry = find_socket(sk);
     if (!entry || entry->owner_source == OWNER_CONNECT)
         return;
     struct owner owner = {};
@@ -225,12 +202,6 @@ static inline void closing_by_process(u64 sk)
         entry->owner = owner;
         entry->owner_source = OWNER_CLOSE;
     }
-}
-
-static inline void forget(u64 sk)
-{
-    if (!sockets.delete(&sk))
-        count(COUNT_DELETED);
 }
 
 /* An accepted socket is established within microseconds of its making, and only now has its addresses. */
@@ -247,9 +218,8 @@ static inline void accepted(u64 sk, struct identity *identity)
     if (!choose(&entry, identity))
         return;
     entry.pair = identity_hash(identity, ROLE_SERVER);
-    u64 pair = entry.pair;
     /* The client's end is on this host too, in whatever namespace: the same bytes, seen a second time. */
-    if (clients.lookup(&pair))
+    if (is_client(entry.pair))
         entry.flags |= FLAG_DUPLICATE;
     struct listener *listener = find_listener(identity);
     if (listener && listener->owner_source) {
@@ -280,14 +250,13 @@ static inline void connected(u64 sk, struct socket_entry *entry, struct identity
     entry->established = bpf_ktime_get_boot_ns();
     entry->pair = identity_hash(identity, ROLE_CLIENT);
     entry->flags |= FLAG_ESTABLISHED;
-    u64 pair = entry->pair;
-    clients.update(&pair, &sk);
+    add_client(entry->pair);
 }
 
 static inline void established(u64 sk, int old)
 {
     struct identity identity;
-    struct socket_entry *entry = sockets.lookup(&sk);
+    struct socket_entry *entry = find_socket(sk);
     if ((!entry && (old != SYN_RECV || !is_tcp(sk))) || !identify(sk, &identity))
         return;
     if (entry && !(entry->flags & FLAG_ESTABLISHED)) {         /* also of two that connected to each other at once */
@@ -315,15 +284,13 @@ static inline void closed(u64 sk, int old)
     struct identity identity;
     struct flow flow = {};
     u64 flags = 0;
-    struct socket_entry *entry = sockets.lookup(&sk);
+    struct socket_entry *entry = find_socket(sk);
     if (!entry)
         return;
-    if (entry->pair && entry->role == ROLE_CLIENT) {
-        u64 pair = entry->pair;
-        clients.delete(&pair);
-    }
+    if (entry->pair && entry->role == ROLE_CLIENT)
+        remove_client(entry->pair);
     if (!(entry->flags & FLAG_UNWANTED) && identify(sk, &identity) && (entry->sampling || choose(entry, &identity))) {
-        fill(&flow, entry, &identity);
+        fill(&flow, sk, entry, &identity);
         flow.kind = KIND_CLOSED;
         flow.state = old;
         flow.time = bpf_ktime_get_boot_ns();
@@ -396,7 +363,7 @@ int tcp_state(struct bpf_raw_tracepoint_args *ctx)
 int tcp_reset_received(struct bpf_raw_tracepoint_args *ctx)
 {
     u64 sk = ctx->args[0];
-    struct socket_entry *entry = sockets.lookup(&sk);
+    struct socket_entry *entry = find_socket(sk);
     if (entry)
         entry->flags |= FLAG_RESET_RECEIVED;
     return 0;
@@ -458,7 +425,7 @@ int tcp_reset_sent(struct bpf_raw_tracepoint_args *ctx)
     u64 sk = ctx->args[0];
     if (!sk)
         return 0;
-    struct socket_entry *entry = sockets.lookup(&sk);
+    struct socket_entry *entry = find_socket(sk);
     if (entry) {
         entry->flags |= FLAG_RESET_SENT;
         return 0;
@@ -489,7 +456,7 @@ int tcp_socket_destroyed(struct bpf_raw_tracepoint_args *ctx)
 struct seq_file;
 struct bpf_iter_meta { struct seq_file *seq; u64 session_id, seq_num; };
 struct tcp_context { struct bpf_iter_meta *meta; void *sk_common; u32 uid; };
-struct map_context { struct bpf_iter_meta *meta; void *map; u64 *key; struct socket_entry *value; };
+struct map_context { struct bpf_iter_meta *meta; void *map; u32 *key; struct bucket *value; };
 struct file_context { struct bpf_iter_meta *meta; void *task; u32 fd; void *file; };
 
 #ifdef WITH_EVENTS
@@ -523,11 +490,11 @@ static inline void report_listener(struct seq_file *seq, u64 sk, struct identity
 /* Sockets that were open before: entered into the map, with their counters so far as the baseline. */
 int bpf_iter__tcp(struct tcp_context *ctx)
 {
-    u64 sk = (u64)ctx->sk_common;
     u8 state = 0;
     struct identity identity;
-    if (!sk)
+    if (!ctx->sk_common)
         return 0;
+    u64 sk = number_of(ctx->sk_common);                        /* which is hashed */
     READ(state, sk, OFFSET_sock_common_skc_state);
     if (state == TIME_WAIT || state == NEW_SYN_RECV || state == CLOSED || state == SYN_RECV || !identify(sk, &identity))
         return 0;
@@ -546,7 +513,7 @@ int bpf_iter__tcp(struct tcp_context *ctx)
     u64 *only_listeners = control.lookup(&only);
     if (only_listeners && *only_listeners)
         return 0;
-    if (sockets.lookup(&sk))
+    if (find_socket(sk))
         return 0;
     struct socket_entry entry = {};
     struct flow flow = {};
@@ -569,12 +536,10 @@ int bpf_iter__tcp(struct tcp_context *ctx)
     entry.pair = identity_hash(&identity, entry.role);
     if (!insert(sk, &entry))
         return 0;
-    if (entry.role == ROLE_CLIENT) {
-        u64 pair = entry.pair;
-        clients.update(&pair, &sk);
-    }
+    if (entry.role == ROLE_CLIENT)
+        add_client(entry.pair);
     count(COUNT_OWNERLESS);
-    fill(&flow, &entry, &identity);
+    fill(&flow, sk, &entry, &identity);
     flow.kind = KIND_BASELINE;
     flow.state = state;
     flow.time = entry.last;
@@ -582,39 +547,54 @@ int bpf_iter__tcp(struct tcp_context *ctx)
     return 0;
 }
 
-/* What is alive: one record a socket that has had no row for long enough. */
+/* One record of a socket that has had no row for long enough; 0 when there was no room for it. */
+static inline int report_alive(struct seq_file *seq, struct flow *flow, u64 sk, struct socket_entry *entry, u64 scan, u64 age)
+{
+    struct identity identity;
+    u64 id = entry->id, last = entry->last, pair = entry->pair;
+    u8 state = 0;
+    /* What this scan has reported already it is asked for again when the kernel had no room for the whole bucket. */
+    if (entry->sk != sk || (entry->flags & FLAG_UNWANTED) || (last + age > scan && last != scan))
+        return 1;
+    READ(state, sk, OFFSET_sock_common_skc_state);
+    if (state == CLOSED || state == SYN_RECV)
+        return 1;
+    if (!identify(sk, &identity) || (pair && identity_hash(&identity, entry->role) != pair)) {
+        if (entry->sk == sk && entry->id == id)                /* its death was missed: the memory is another's now */
+            forget(sk);
+        return 1;
+    }
+    __builtin_memset(flow, 0, sizeof(*flow));
+    fill(flow, sk, entry, &identity);
+    flow->kind = KIND_ALIVE;
+    flow->state = state;
+    flow->time = bpf_ktime_get_boot_ns();
+    if (entry->sk != sk || entry->id != id)                    /* it has ended meanwhile */
+        return 1;
+    entry->last = scan;
+    return !bpf_seq_write(seq, flow, sizeof(*flow));
+}
+
+/* What is alive, a bucket at a time. */
 int bpf_iter__bpf_map_elem(struct map_context *ctx)
 {
-    u32 zero = 0;
-    u64 *key = ctx->key;
-    struct socket_entry *value = ctx->value, entry;
-    struct identity identity;
-    struct flow flow = {};
-    u8 state = 0;
-    if (!key || !value)
+    u32 zero = 0, first = CONTROL_AGE, second = CONTROL_SCAN;
+    u32 *key = ctx->key;
+    struct bucket *bucket = ctx->value;
+    if (!key || !bucket)
         return 0;
-    u64 *age = control.lookup(&zero);
-    u64 now = bpf_ktime_get_boot_ns();
-    __builtin_memcpy(&entry, value, sizeof(entry));
-    if (entry.sk != *key || !age || entry.last + *age > now)
+    u64 *age = control.lookup(&first), *scan = control.lookup(&second);
+    struct flow *flow = scanned.lookup(&zero);
+    if (!age || !scan || !flow)
         return 0;
-    READ(state, entry.sk, OFFSET_sock_common_skc_state);
-    if (state == CLOSED || state == SYN_RECV)
-        return 0;
-    if (!identify(entry.sk, &identity) || (entry.pair && identity_hash(&identity, entry.role) != entry.pair)) {
-        flow.kind = KIND_STALE;                                /* its death was missed: the memory is another's now */
-        flow.sk = entry.sk;
-        flow.id = entry.id;
-    } else {
-        if (entry.flags & FLAG_UNWANTED)
+    #pragma clang loop unroll(disable)
+    for (u32 place = 0; place < PLACES; place++) {
+        u64 sk = bucket->keys[place];
+        u32 at = *key * PLACES + place;
+        struct socket_entry *slot = sk ? entries.lookup(&at) : 0;
+        if (slot && !report_alive(ctx->meta->seq, flow, sk, slot, *scan, *age))
             return 0;
-        fill(&flow, &entry, &identity);
-        flow.kind = KIND_ALIVE;
-        flow.state = state;
-        flow.time = now;
-        value->last = now;
     }
-    bpf_seq_write(ctx->meta->seq, &flow, sizeof(flow));
     return 0;
 }
 
@@ -641,7 +621,7 @@ int bpf_iter__task_file(struct file_context *ctx)
         return 0;
     }
 #endif
-    struct socket_entry *entry = sockets.lookup(&sk);
+    struct socket_entry *entry = find_socket(sk);
     READ(state, sk, OFFSET_sock_common_skc_state);
     if (entry ? entry->owner_source == OWNER_CONNECT || entry->owner_source == OWNER_CLOSE || entry->owner_source == OWNER_SCAN
               : state != LISTEN)

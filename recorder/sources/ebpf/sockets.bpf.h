@@ -1,0 +1,134 @@
+/* The sockets that are recorded, and the pairs of ends that are known of: tables of the programs' own, in arrays.
+ *
+ * The kernel's hash maps cost a lock, a copy and two calls at every insertion, which was half of the programs' time. Here a
+ * key has one bucket of sixteen places that lie side by side; a place is taken by one atomic operation and given back by
+ * one store. There are twice as many places as sockets are allowed for: of a table that holds that many, fewer than one
+ * socket in a thousand finds its bucket full (it is counted), of one that is half as full, one in a million.
+ *
+ * Where two programs meet at one socket, the kernel holds its lock. Whoever only looks on, an iterator, meets an entry
+ * before it is whole or after it has ended: `sk` is written last and cleared first.
+ */
+
+enum { PLACES = 16, NOWHERE = 0xffffffff };
+
+struct bucket { u64 keys[PLACES]; };
+
+struct socket_entry {
+    u64 sk, id, start, established, last, pair;
+    struct owner owner;
+    u8 role, flags, owner_source, unused;
+    u32 sampling;                                              /* 1 in so many was recorded when this flow was chosen */
+};
+
+BPF_TABLE("array", u32, struct bucket, sockets, BUCKETS);      /* addresses of struct sock; 0: a free place */
+BPF_TABLE("array", u32, struct socket_entry, entries, BUCKETS * PLACES);
+BPF_TABLE("array", u32, struct bucket, clients, BUCKETS);      /* identity hashes of connected clients */
+
+static inline u32 bucket_of(u64 key)
+{
+    return ((key * 0x9e3779b97f4a7c15ull >> 32) * BUCKETS) >> 32;
+}
+
+static inline u32 find_key(struct bucket *bucket, u64 key)
+{
+    #pragma unroll
+    for (u32 place = 0; place < PLACES; place++)
+        if (bucket->keys[place] == key)
+            return place;
+    return NOWHERE;
+}
+
+static inline u32 take_place(struct bucket *bucket, u64 key)
+{
+    #pragma unroll
+    for (u32 place = 0; place < PLACES; place++)
+        if (!bucket->keys[place] && !__sync_val_compare_and_swap(&bucket->keys[place], 0, key))
+            return place;
+    return NOWHERE;
+}
+
+static inline struct socket_entry *find_socket(u64 sk)
+{
+    u32 at = bucket_of(sk);
+    struct bucket *bucket = sockets.lookup(&at);
+    if (!bucket)
+        return 0;
+    u32 place = find_key(bucket, sk);
+    if (place == NOWHERE)
+        return 0;
+    at = at * PLACES + place;
+    return entries.lookup(&at);
+}
+
+/* Enter a socket, from `entry`, which gets its number here; 0 when there is no room. */
+static inline int insert(u64 sk, struct socket_entry *entry)
+{
+    u64 now = entry->start ? entry->start : bpf_ktime_get_boot_ns();
+    u32 at = bucket_of(sk);
+    struct bucket *bucket = sockets.lookup(&at);
+    if (!bucket)
+        return 0;
+    u32 place = find_key(bucket, sk);                          /* of a socket whose end was missed: overwritten */
+    if (place == NOWHERE) {
+        place = take_place(bucket, sk);
+        if (place == NOWHERE) {
+            count(COUNT_LOST_MAP);
+            return 0;
+        }
+        count(COUNT_INSERTED);
+    }
+    at = at * PLACES + place;
+    struct socket_entry *slot = entries.lookup(&at);
+    if (!slot)
+        return 0;
+    entry->last = now;
+    entry->id = (now << 8) | (bpf_get_smp_processor_id() & 0xff);
+    entry->sk = 0;
+    __builtin_memcpy(slot, entry, sizeof(*entry));
+    entry->sk = sk;
+    __sync_val_compare_and_swap(&slot->sk, 0, sk);             /* also a barrier: what is above is seen before it */
+    return 1;
+}
+
+static inline void forget(u64 sk)
+{
+    u32 at = bucket_of(sk);
+    struct bucket *bucket = sockets.lookup(&at);
+    if (!bucket)
+        return;
+    u32 place = find_key(bucket, sk);
+    if (place == NOWHERE)
+        return;
+    at = at * PLACES + place;
+    struct socket_entry *slot = entries.lookup(&at);
+    if (slot)
+        slot->sk = 0;
+    if (__sync_val_compare_and_swap(&bucket->keys[place & (PLACES - 1)], sk, 0) == sk)
+        count(COUNT_DELETED);
+}
+
+static inline int is_client(u64 pair)
+{
+    u32 at = bucket_of(pair);
+    struct bucket *bucket = clients.lookup(&at);
+    return bucket && find_key(bucket, pair) != NOWHERE;
+}
+
+static inline void add_client(u64 pair)
+{
+    u32 at = bucket_of(pair);
+    struct bucket *bucket = clients.lookup(&at);
+    if (bucket && find_key(bucket, pair) == NOWHERE && take_place(bucket, pair) == NOWHERE)
+        count(COUNT_LOST_MAP);
+}
+
+static inline void remove_client(u64 pair)
+{
+    u32 at = bucket_of(pair);
+    struct bucket *bucket = clients.lookup(&at);
+    if (!bucket)
+        return;
+    u32 place = find_key(bucket, pair);
+    if (place != NOWHERE)
+        bucket->keys[place & (PLACES - 1)] = 0;
+}
