@@ -16,6 +16,7 @@ from analyze.statistics.batch_t import batch_edges
 from analyze.statistics.comparison import INCONCLUSIVE, MetricVerdict, Side, decide, judge, overall
 from analyze.statistics.metrics import METRICS, Metric
 from analyze.statistics.quality import CaptureQuality, Gate, gate
+from analyze.statistics.rare_events import Counted
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,13 @@ def _sides(metric: Metric, baseline: Window, candidate: Window) -> tuple[Side | 
         return None, None, math.nan, math.nan
     series = {name: _ratio_series(metric, window) for name, window in windows.items()}
     result = mix.standardise_ratio(metric, pl.concat(parts), series)
-    return result.baseline, result.candidate, result.raw_change, result.comparable
+    counted = {
+        name: Counted(_column(window, metric.numerator), _column(window, metric.denominator))
+        for name, window in windows.items()
+    }
+    before = replace(result.baseline, counted=counted["baseline"])
+    after = replace(result.candidate, counted=counted["candidate"])
+    return before, after, result.raw_change, result.comparable
 
 
 def _column(window: Window, name: str) -> NDArray[np.float64]:

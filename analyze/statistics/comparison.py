@@ -2,7 +2,8 @@
 
 Per metric: regressed when "the bad effect is at most delta" is rejected (Benjamini-Hochberg q < .05 over the
 gating metrics), improved is its mirror, pass when the one-sided 95% upper bound of the bad effect stays below
-delta, else inconclusive. Missing data is never a pass.
+delta, else inconclusive. Missing data is never a pass. A ratio with too few events for the batches is judged by
+`rare_events`.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from analyze.statistics.batch_t import GATE, autocorrelation_time, compare_batches
+from analyze.statistics.batch_t import CONFIDENCE, GATE, autocorrelation_time, compare_batches
 from analyze.statistics.metrics import MINIMUM_BUCKETS, Metric
 from analyze.statistics.multiple_testing import q_values
+from analyze.statistics.rare_events import Counted, Difference
 
 SIGNIFICANT = 0.05
 FEWEST_BATCHES = 4
@@ -28,15 +30,15 @@ class Side:
     """One metric in one window.
 
     `value` is over the whole window; `batches` and `support` (flows or events behind each) have one entry per
-    batch; `series` is one value per time bucket, from which the autocorrelation time is taken.
+    batch; `series` is one value per time bucket, from which the autocorrelation time is taken; `counted` a ratio's
+    events and trials per time bucket, of the traffic as it was.
     """
 
     value: float
     batches: NDArray[np.float64]
     support: NDArray[np.float64]
     series: NDArray[np.float64]
-    trials: float = math.nan  # denominator over the whole window, ratios only
-    events: float = math.nan  # numerator over the whole window, ratios only
+    counted: Counted | None = None
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,9 @@ def judge(
     buckets = min(len(baseline.series), len(candidate.series))
     problem = _too_little(metric, baseline, candidate, buckets)
     if problem:
-        if metric.kind == "ratio" and metric.gating:
-            rare = _rare(metric, baseline, candidate, buckets)
-            if rare:
-                return replace(row, verdict=PASS, reason=rare)
         return replace(row, reason=problem, verdict=INCONCLUSIVE if metric.gating else INFORMATION)
+    if metric.kind == "ratio" and metric.gating and _events_in_a_batch(baseline, candidate) < metric.minimum:
+        return _judge_rare(row, baseline, candidate)
     if paired:
         tau = autocorrelation_time(candidate.series - baseline.series)
     else:
@@ -141,14 +141,13 @@ def _settle(row: MetricVerdict, worse: float, better: float) -> MetricVerdict:
     if not row.metric.gating or not math.isfinite(row.p_worse):
         return row
     if worse < SIGNIFICANT:
-        return replace(row, verdict=REGRESSED, q_value=worse)
+        return replace(row, verdict=REGRESSED, q_value=worse, reason="")
     if better < SIGNIFICANT:
-        return replace(row, verdict=IMPROVED, q_value=better)
+        return replace(row, verdict=IMPROVED, q_value=better, reason="")
     if row.bound < row.threshold:
         return replace(row, verdict=PASS, q_value=worse)
-    return replace(
-        row, q_value=worse, reason=f"only a change above {row.detectable:+.0%} would have been seen (80% power)"
-    )
+    unseen = f"only a change above {row.detectable:+.0%} would have been seen (80% power)"
+    return replace(row, q_value=worse, reason=row.reason or unseen)
 
 
 def overall(rows: Sequence[MetricVerdict], fail_on: Sequence[str] = ()) -> str:
@@ -172,12 +171,9 @@ def _too_little(metric: Metric, baseline: Side, candidate: Side, buckets: int) -
         return f"{buckets} time buckets, at least {MINIMUM_BUCKETS} are needed on each side"
     if not (_usable(baseline.batches) and _usable(candidate.batches)):
         return "a part of the capture has no such data"
-    # A ratio needs its events on one side only: from none to many is a finding, not a lack of data.
-    least = [float(side.support.min()) for side in (baseline, candidate)]
-    enough = max(least) if metric.kind == "ratio" else min(least)
-    if metric.kind != "rate" and metric.gating and enough < metric.minimum:
-        what = "events" if metric.kind == "ratio" else "flows"
-        return f"{enough:.0f} {what} in the smallest batch, {metric.minimum} are needed"
+    flows = min(float(side.support.min()) for side in (baseline, candidate))
+    if metric.kind == "quantile" and metric.gating and flows < metric.minimum:
+        return f"{flows:.0f} flows in the smallest batch, {metric.minimum} are needed"
     return ""
 
 
@@ -185,19 +181,42 @@ def _usable(batches: NDArray[np.float64]) -> bool:
     return len(batches) >= 2 and bool(np.isfinite(batches).all() and (batches > 0).all())
 
 
-def _rare(metric: Metric, baseline: Side, candidate: Side, buckets: int) -> str:
-    """Too few events for a test can still be few enough to matter to nobody: then it is a pass.
+def _events_in_a_batch(baseline: Side, candidate: Side) -> float:
+    """The least number in a batch, of the side that has more: from none to many is a finding, not a lack of data."""
+    return max(float(side.support.min()) for side in (baseline, candidate))
 
-    Both the Clopper-Pearson 95% upper bound of the candidate's ratio and its distance from the baseline's must
-    lie below the floor.
-    """
-    from scipy.special import betaincinv
 
-    if buckets < MINIMUM_BUCKETS or not (candidate.trials > 0 and baseline.trials > 0):
-        return ""
-    # Events of one bucket come together: count at most one independent trial in ten.
-    events, trials = candidate.events / 10.0, candidate.trials / 10.0
-    upper = float(betaincinv(events + 1.0, max(trials - events, 1e-9), 0.95))
-    if upper < metric.floor:
-        return f"too rare to matter: below {upper:.3%} (95% bound), the limit is {metric.floor:.1%}"
-    return ""
+def _judge_rare(row: MetricVerdict, baseline: Side, candidate: Side) -> MetricVerdict:
+    """A ratio whose events are too few for the batches: by the bounds of the difference (see `rare_events`)."""
+    if baseline.counted is None or candidate.counted is None:
+        return replace(row, reason="too few events")
+    difference = Difference.of(baseline.counted, candidate.counted)
+    margin = row.threshold * baseline.value
+    upper = difference.upper(CONFIDENCE)
+    events, trials = candidate.counted.events.sum(), candidate.counted.trials.sum()
+    seen = f"{events:,.0f} of {trials:,.0f}"
+    if upper < margin:
+        reason = f"{seen}: more than {100 * upper:+.2g} points is ruled out (95%)"
+    else:
+        longer = difference.times_longer(margin, CONFIDENCE)
+        remedy = f": capture {longer:.1f} times longer" if math.isfinite(longer) else ""
+        missed = f"up to {100 * upper:+.2g} points is not ruled out (95%), {100 * margin:+.2g} matters"
+        reason = f"{seen}: {missed}{remedy}"
+    row = replace(
+        row,
+        bound=upper / baseline.value,
+        detectable=difference.detectable(margin) / baseline.value,
+        # What the mix of the traffic has made is no change for better or worse.
+        p_worse=difference.p_above(margin) if candidate.value - baseline.value > margin else 1.0,
+        p_better=difference.p_below(margin) if baseline.value - candidate.value > margin else 1.0,
+        reason=reason,
+    )
+    if not difference.any:
+        return row
+    ends = (1 + CONFIDENCE) / 2
+    return replace(
+        row,
+        change=candidate.value / baseline.value - 1,
+        low=difference.lower(ends) / baseline.value,
+        high=difference.upper(ends) / baseline.value,
+    )

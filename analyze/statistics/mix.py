@@ -122,9 +122,7 @@ def _ratio_side(own: pl.DataFrame, series: NDArray[np.float64]) -> Side:
         index = int(str(batch))
         values[index] = _ratio(part)
         support[index] = float(part["events"].sum())
-    return Side(
-        _ratio(own), values, support, series, trials=float(own["trials"].sum()), events=float(own["events"].sum())
-    )
+    return Side(_ratio(own), values, support, series)
 
 
 def _ratio(frame: pl.DataFrame, weighted: bool = True) -> float:

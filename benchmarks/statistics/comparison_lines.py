@@ -8,9 +8,11 @@ import polars as pl
 from analyze.statistics.assessment import Assessment, Window, assess
 from analyze.statistics.batch_t import BATCHES, batch_means, compare_series
 from analyze.statistics.comparison import INCONCLUSIVE, PASS, REGRESSED, MetricVerdict, Side, decide, judge
-from analyze.statistics.metrics import Metric
+from analyze.statistics.metrics import BY_NAME, METRICS, Metric
+from analyze.statistics.mix import ZERO_SHIFT
 from analyze.statistics.quality import CaptureQuality
 from analyze.statistics.quantiles import bin_of, quantile
+from analyze.statistics.rare_events import Counted
 from benchmarks.statistics.lines import Line, Outcome, Scale, autoregressive, percent
 
 METRIC = Metric("level", "level", "rate", "", 1)
@@ -99,6 +101,69 @@ def undecidable(scale: Scale) -> Outcome:
     return Outcome(f"inconclusive {percent(unknown)}, pass {percent(passed)}", most == INCONCLUSIVE and passed <= 0.02)
 
 
+def counted_side(generator: np.random.Generator, trials: int, ratio: float, burst: float, buckets: int = 240) -> Side:
+    """A window in which the share `ratio` of connects fails, in bursts of a mean size (geometric) over 5 buckets."""
+    events = np.zeros(buckets)
+    sizes = generator.geometric(1 / burst, generator.poisson(ratio * trials / burst))
+    for size, start in zip(sizes, generator.integers(0, buckets, len(sizes)), strict=True):
+        np.add.at(events, np.minimum(start + generator.integers(0, 5, size), buckets - 1), 1)
+    counted = Counted(events, generator.multinomial(trials, np.full(buckets, 1 / buckets)).astype(float))
+    batches = [values.reshape(BATCHES, -1).sum(axis=1) for values in (counted.events, counted.trials)]
+    values = (batches[0] + ZERO_SHIFT) / batches[1]
+    series = np.log((counted.events + ZERO_SHIFT) / counted.trials)
+    return Side((events.sum() + ZERO_SHIFT) / trials, values, batches[0], series, counted)
+
+
+def failures(seed: int, runs: int, trials: int, ratio: float, burst: float, change: float = 0.0) -> list[str]:
+    """Verdicts on the failed share of so many connects a side, which the candidate has higher by `change`.
+
+    The other gating metrics are there, too, and say nothing: the adjustment for many tests is the usual one.
+    """
+    generator = np.random.default_rng(seed)
+    metric = BY_NAME["connect_failure_ratio"]
+    others = [MetricVerdict(one, 1, 1, PASS, p_worse=1.0, p_better=1.0) for one in METRICS if one.gating][1:]
+    found = []
+    for _ in range(runs):
+        sides = [counted_side(generator, trials, level, burst) for level in (ratio, ratio + change)]
+        found.append(decide([judge(metric, *sides), *others])[0].verdict)
+    return found
+
+
+def rare_failures(scale: Scale) -> Outcome:
+    runs = scale.runs(1000, 50)
+    passed = {few: share(failures(10, runs, 10_000, few / 10_000, 1), PASS) for few in (0, 0.5, 1)}
+    alarms = [
+        share(failures(11, runs, 10_000, ratio, burst), REGRESSED)
+        for ratio in (0.0005, 0.005, 0.02)
+        for burst in (1, 3, 10, 30)
+    ]
+    texts = ", ".join(f"{percent(found)} ({few:g} in 10,000)" for few, found in passed.items())
+    holds = min(passed.values()) >= 0.95 - 0.05 * scale.quick and max(alarms) <= 0.01 + 0.03 * scale.quick
+    return Outcome(f"pass {texts}; regressed <= {percent(max(alarms))}", holds)
+
+
+def rare_worsening(scale: Scale) -> Outcome:
+    runs = scale.runs(1000, 50)
+    worst = {
+        burst: max(
+            share(failures(12, runs, trials, ratio, burst, 0.002), PASS)
+            for trials in (6_000, 20_000)
+            for ratio in (0.0, 0.001)
+        )
+        for burst in (1, 2, 3, 10)
+    }
+    text = ", ".join(f"{percent(passed)} (bursts of {burst})" for burst, passed in worst.items())
+    known = max(passed for burst, passed in worst.items() if burst <= 3)
+    return Outcome(f"pass {text}", known <= 0.02 + 0.04 * scale.quick)
+
+
+def large_worsening(scale: Scale) -> Outcome:
+    runs = scale.runs(1000, 50)
+    found = {burst: share(failures(13, runs, 10_000, 0.0, burst, 0.01), REGRESSED) for burst in (1, 3, 10)}
+    text = ", ".join(f"{percent(one)} (bursts of {burst})" for burst, one in found.items())
+    return Outcome(f"regressed {text}", found[1] >= 0.95)
+
+
 def window(
     generator: np.random.Generator, shares: dict[str, tuple[float, float]], *, flows: int = 48_000, buckets: int = 240,
     seconds: float = 240.0, quality: CaptureQuality | None = None,
@@ -178,6 +243,9 @@ LINES = (
     Line("+20%, sd .1, n=240, rho .6", "regressed >= 95%", large_change),
     Line("+20%, sd .3, n=480, rho .3", "regressed >= 90%", noisy_change),
     Line("+10%, sd .3, n=240, rho .3", "inconclusive; pass <= 2%", undecidable),
+    Line("A/A, failed connects none or rare", "pass >= 95%; in bursts to 30: regressed <= 1%", rare_failures),
+    Line("+0.2 points of failed connects, 6,000-20,000 a side", "pass <= 2% to bursts of 3", rare_worsening),
+    Line("+1 point of failed connects, from none, 10,000 a side", "regressed >= 95% one by one", large_worsening),
     Line("Simpson fixture: raw up, within 0", "not regressed, banner", simpson),
     Line("the same traffic, half the duration / 10% dropped", "pass / inconclusive", half_and_dropped),
 )

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
+from scipy import stats
 
 from analyze.statistics import comparison, mix, quality
 from analyze.statistics.comparison import Side, decide, exit_code, judge, overall
 from analyze.statistics.metrics import BY_NAME, METRICS
 from analyze.statistics.quantiles import bin_of
+from analyze.statistics.rare_events import BURST, Counted, Difference, burst_size
 
 GENERATOR = np.random.default_rng(8)
 SERIES = GENERATOR.normal(0, 1, 240)
@@ -19,7 +23,7 @@ SERIES = GENERATOR.normal(0, 1, 240)
 
 def side(level: float, spread: float = 0.02, support: float = 1e5, series: np.ndarray = SERIES) -> Side:
     batches = level * np.exp(spread * np.linspace(-1, 1, 8))
-    return Side(level, batches, np.full(8, support), series, trials=1e6, events=1e6 * min(level, 1.0))
+    return Side(level, batches, np.full(8, support), series)
 
 
 def verdict(name: str, before: Side, after: Side) -> comparison.MetricVerdict:
@@ -59,17 +63,71 @@ def test_short_thin_or_sticky_captures_have_no_verdict() -> None:
     assert verdict("connect_p50", empty, side(100)).verdict == "inconclusive"
 
 
+def counted_side(*, trials: float, events: Sequence[float] = (), buckets: int = 240) -> Side:
+    """Evenly spread trials, and so many events in the first buckets."""
+    per_bucket = np.zeros(buckets)
+    per_bucket[: len(events)] = events
+    batches = per_bucket.reshape(8, -1).sum(axis=1)
+    ratios = (batches + 0.5) / (trials / 8)
+    counted = Counted(per_bucket, np.full(buckets, trials / buckets))
+    return Side((per_bucket.sum() + 0.5) / trials, ratios, batches, SERIES[:buckets], counted)
+
+
 def test_a_ratio_from_nothing_to_much_is_a_regression() -> None:
-    none = Side(5e-7, np.full(8, 4e-6), np.zeros(8), SERIES, trials=1e6, events=0)
-    assert verdict("connect_failure_ratio", none, side(0.05, support=6000)).verdict == "regressed"
+    none = counted_side(trials=24_000)
+    assert verdict("connect_failure_ratio", none, counted_side(trials=24_000, events=[5] * 240)).verdict == "regressed"
+    few = verdict("connect_failure_ratio", none, counted_side(trials=24_000, events=[1, 0, 1, 0] * 50))
+    assert few.verdict == "regressed" and few.change > 10
+    assert verdict("connect_failure_ratio", counted_side(trials=24_000, events=[1, 0] * 60), none).verdict == "improved"
 
 
-def test_a_ratio_too_rare_to_matter_passes_and_too_thin_does_not() -> None:
-    none = Side(5e-7, np.full(8, 4e-6), np.zeros(8), SERIES, trials=1e6, events=0)
-    rare = verdict("connect_failure_ratio", none, none)
-    assert rare.verdict == "pass" and "too rare" in rare.reason
-    thin = Side(5e-3, np.full(8, 4e-2), np.zeros(8), SERIES, trials=100, events=0)
-    assert verdict("connect_failure_ratio", thin, thin).verdict == "inconclusive"
+def test_events_that_were_not_seen_are_ruled_out_by_enough_trials_only() -> None:
+    none = counted_side(trials=10_000)
+    found = verdict("connect_failure_ratio", none, none)
+    assert found.verdict == "pass" and "0 of 10,000" in found.reason
+    assert math.isnan(found.change)
+    thin = verdict("connect_failure_ratio", none, counted_side(trials=3_000))
+    assert thin.verdict == "inconclusive" and "2.1 times longer" in thin.reason
+    no_part = replace(none, batches=np.array([math.nan, *none.batches[1:]]))
+    assert verdict("connect_failure_ratio", none, no_part).verdict == "inconclusive"
+
+
+def test_events_that_come_in_bursts_tell_less() -> None:
+    none, one_by_one = counted_side(trials=24_000), counted_side(trials=24_000, events=[1, 0, 0, 0] * 18)
+    in_bursts = counted_side(trials=24_000, events=[0] * 100 + [9, 9])
+    assert verdict("connect_failure_ratio", one_by_one, none).verdict in ("pass", "improved")
+    assert verdict("connect_failure_ratio", in_bursts, none).verdict == "inconclusive"
+    assert verdict("connect_failure_ratio", none, in_bursts).verdict == "inconclusive"
+
+
+def test_a_burst_is_as_large_as_its_longest_run() -> None:
+    trials = np.full(240, 100.0)
+    assert burst_size(Counted(np.zeros(240), trials)) == BURST
+    spread = np.zeros(240)
+    spread[64:80] = 1  # one outage of 16 s, a failure a second
+    assert burst_size(Counted(spread, trials), Counted(np.zeros(240), trials)) == pytest.approx(16, rel=0.1)
+    assert burst_size(Counted(np.tile([1.0, 0, 0, 0], 60), trials)) == BURST
+
+
+def test_the_difference_of_rare_ratios_is_bounded_as_published() -> None:
+    """Without bursts the limits are Clopper and Pearson's, and a p-value is where a bound crosses its margin."""
+    found = Difference(counts(5, 1000), counts(12, 1000), burst=1.0)
+    above = stats.binomtest(12, 1000).proportion_ci(0.90, "exact").high
+    below = stats.binomtest(5, 1000).proportion_ci(0.90, "exact").low
+    assert found.upper(0.95) == pytest.approx(0.007 + math.hypot(above - 0.012, 0.005 - below))
+    assert found.lower(1 - found.p_above(0.001)) == pytest.approx(0.001, abs=1e-6)
+    assert found.upper(1 - found.p_below(-0.02)) == pytest.approx(0.02, abs=1e-6)
+    assert found.p_above(0.5) == 0.5
+    longer = found.times_longer(0.010, 0.95)
+    assert found.upper(0.95, longer) < 0.010 <= found.upper(0.95, longer / 1.1)
+    assert math.isinf(found.times_longer(0.007, 0.95))
+    # 80% power: at this rise, the lower bound's mean lies margin plus .84 of its error above.
+    seen = Difference(counts(500, 100_000), counts(500, 100_000), 1.0).detectable(0.001)
+    assert 0.0015 < seen < 0.002
+
+
+def counts(events: float, trials: float) -> Counted:
+    return Counted(np.array([float(events)]), np.array([float(trials)]))
 
 
 def test_informational_metrics_never_decide() -> None:
