@@ -128,16 +128,21 @@ class Btf:
                 return {value: self._text(string) for string, value in members}
         return {}
 
-    def arguments(self, tracepoint: str) -> int:
-        """How many arguments a tracepoint has for raw programs; 0 when there is no such tracepoint."""
-        wanted = self.strings.find(b"\0btf_trace_" + tracepoint.encode() + b"\0") + 1
+    def tracepoint(self, name: str) -> int | None:
+        """The type that stands for a tracepoint, the typedef btf_trace_<name>; None when there is none."""
+        wanted = self.strings.find(b"\0btf_trace_" + name.encode() + b"\0") + 1
         while self._walk():
             pass
-        for kind, _, target, at, _ in self.types:
+        for index, (kind, _, _, at, _) in enumerate(self.types):
             if kind == _TYPEDEF and wanted and struct.unpack_from("<I", self.data, at - _HEADER)[0] == wanted:
-                # typedef -> pointer -> prototype, whose first argument is the program's own.
-                return self.types[self.types[target][2]][1] - 1
-        return 0
+                return index
+        return None
+
+    def arguments(self, tracepoint: str) -> int:
+        """How many arguments a tracepoint has for raw programs; 0 when there is no such tracepoint."""
+        index = self.tracepoint(tracepoint)
+        # typedef -> pointer -> prototype, whose first argument is the program's own.
+        return self.types[self.types[self.types[index][2]][2]][1] - 1 if index else 0
 
     def resolve(self, symbol: str) -> int | None:
         """`OFFSET_struct_field`, `SIZE_struct`, `VALUE_enumerator` or `ARGUMENTS_tracepoint` of a program's text.

@@ -25,13 +25,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netrec.errors import CannotRecordError, NetrecError
-from recorder.bpf import compile_cache
+from recorder.bpf import compile_cache, objects
 from recorder.bpf.compiled import Compiled, take_out
 
 if TYPE_CHECKING:
     from recorder.bpf.btf import Btf
 
 RAW_TRACEPOINT = "raw_tracepoint"
+TYPED_TRACEPOINT = "typed_tracepoint"
 TRACEPOINT = "tracepoint"
 ITERATOR = "iterator"
 CGROUP_INGRESS = "cgroup_ingress"
@@ -44,6 +45,7 @@ SOCKET_OPERATIONS = "socket_operations"
 # (enum bpf_prog_type, enum bpf_attach_type or none), which loading wants to know.
 _KINDS: dict[str, tuple[Any, ...]] = {
     RAW_TRACEPOINT: (17,),
+    TYPED_TRACEPOINT: (26, None, 23),
     ITERATOR: (26,),
     CGROUP_INGRESS: (8, None, 0),
     CGROUP_EGRESS: (8, None, 1),
@@ -99,6 +101,12 @@ class Loaded:
         for descriptor in (*self.functions.values(), *self.maps.values()):
             os.close(descriptor)
         self.functions, self.maps = {}, {}
+
+
+def typed_tracepoint(tracepoint: str) -> str:
+    """The kind of a program of this raw tracepoint whose arguments the verifier knows the types of, so that it may load
+    from what they point to. The program is made for this tracepoint: attach it without a name."""
+    return f"{TYPED_TRACEPOINT}:{tracepoint}"
 
 
 def attach_type(kind: str) -> int:
@@ -213,6 +221,7 @@ def _defines(btf: Btf, text: str, given: dict[str, int]) -> dict[str, int]:
 
 def _load_arguments(kind: str) -> tuple[int, int]:
     """(enum bpf_prog_type, enum bpf_attach_type) of a kind of program."""
+    kind = kind.partition(":")[0]
     if kind == ITERATOR:
         return _KINDS[kind][0], _ATTACH_ITERATOR
     return _KINDS[kind][0], attach_type(kind) if len(_KINDS[kind]) > 2 else 0
@@ -238,7 +247,10 @@ def _compile(request: Request) -> tuple[list[int], dict[str, dict[int, str]], Co
             functions = []
             for name, kind in request.functions.items():
                 try:
-                    functions.append(_load(program, name, kind))
+                    if kind.startswith(TYPED_TRACEPOINT):
+                        functions.append(_load_typed(bcc, btf, program, name, kind))
+                    else:
+                        functions.append(_load(program, name, kind))
                 except Exception:
                     if request.kernel_types:
                         _name_lines(bcc, program, name, kind)
@@ -258,11 +270,24 @@ def _taken_out(bcc: Any, program: Any, request: Request, functions: list[int], m
     """The instructions out of bcc's module, where the descriptors of the maps are in their places by now."""
     found = {}
     for name, descriptor in zip(request.functions, functions, strict=True):
-        start = bcc.lib.bpf_function_start(program.module, name.encode())
-        if start:  # none for a second copy
-            size = bcc.lib.bpf_function_size(program.module, name.encode())
-            found[name] = (ctypes.string_at(start, size), descriptor)
+        if "." not in name:  # a second copy
+            found[name] = (_code(bcc, program, name), descriptor)
     return take_out(found, maps)
+
+
+def _code(bcc: Any, program: Any, name: str) -> bytes:
+    """The instructions of a function, 8 bytes each."""
+    start = bcc.lib.bpf_function_start(program.module, name.encode())
+    return ctypes.string_at(start, bcc.lib.bpf_function_size(program.module, name.encode()))
+
+
+def _load_typed(bcc: Any, btf: Btf, program: Any, name: str, kind: str) -> int:
+    """Load a program of a typed tracepoint, which bcc does not know."""
+    tracepoint, name = kind.partition(":")[2], name.partition(".")[0]
+    target = btf.tracepoint(tracepoint)
+    if target is None:
+        raise CannotRecordError(f"this kernel has no tracepoint {tracepoint}", "report this kernel's version")
+    return objects.load_program(name, *_load_arguments(kind), target, _code(bcc, program, name))
 
 
 def _load(program: Any, name: str, kind: str) -> int:

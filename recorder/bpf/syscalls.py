@@ -32,11 +32,14 @@ def _address(array: np.ndarray | ctypes.Array) -> int:
     return array.ctypes.data if isinstance(array, np.ndarray) else ctypes.addressof(array)
 
 
-def attach_raw_tracepoint(program: int, tracepoint: str) -> int:
-    """Attach a program to a raw tracepoint; returns the link's descriptor. Raises `CannotRecordError`."""
+def attach_raw_tracepoint(program: int, tracepoint: str, *, typed: bool = False) -> int:
+    """Attach a program to a raw tracepoint, `typed`: to the one that it was loaded for; returns the link's descriptor.
+
+    Raises `CannotRecordError`.
+    """
     name = ctypes.create_string_buffer(tracepoint.encode())
     try:
-        return bpf(_RAW_TRACEPOINT_OPEN, struct.pack("<QIxxxx", ctypes.addressof(name), program))
+        return bpf(_RAW_TRACEPOINT_OPEN, struct.pack("<QIxxxx", 0 if typed else ctypes.addressof(name), program))
     except OSError as problem:
         raise CannotRecordError(
             f"cannot attach to the kernel's tracepoint {tracepoint} ({problem.strerror})", "see netrec doctor"

@@ -19,6 +19,7 @@ from recorder.bpf.compiler import (
     SOCKET_CREATE,
     SOCKET_RELEASE,
     Request,
+    typed_tracepoint,
 )
 from recorder.sources.ebpf import protocols
 
@@ -40,11 +41,13 @@ _PAGE = 4096
 @dataclass(frozen=True)
 class Part:
     """One file of programs. `tracepoints` maps a program to the raw tracepoint that it is attached to, `cgroup_hooks`
-    to the kind of hook of the root cgroup. `tcp_state.again` is a second copy of the program tcp_state."""
+    to the kind of hook of the root cgroup; `typed` are those that load from what the tracepoint's arguments point to.
+    `tcp_state.again` is a second copy of the program tcp_state."""
 
     file: str
     tracepoints: Mapping[str, str] = field(default_factory=dict)
     cgroup_hooks: Mapping[str, str] = field(default_factory=dict)
+    typed: tuple[str, ...] = ()
     iterators: tuple[str, ...] = ()
     maps: tuple[str, ...] = ()
 
@@ -58,6 +61,7 @@ TCP = Part(
         "tcp_reset_sent": "tcp_send_reset",
         "tcp_socket_destroyed": "tcp_destroy_sock",
     },
+    typed=("tcp_state", "tcp_state.again"),
     iterators=("bpf_iter__tcp", "bpf_iter__bpf_map_elem", "bpf_iter__task_file"),
     maps=("sockets", "pending", "counters", "control", "flows"),
 )
@@ -169,7 +173,9 @@ def request(settings: Mapping[str, Any]) -> Request:
         defines |= filtering.defines
     functions: dict[str, str] = {}
     for part in parts:
-        functions |= dict.fromkeys(part.tracepoints, RAW_TRACEPOINT) | dict.fromkeys(part.iterators, ITERATOR)
+        for name, tracepoint in part.tracepoints.items():
+            functions[name] = typed_tracepoint(tracepoint) if name in part.typed else RAW_TRACEPOINT
+        functions |= dict.fromkeys(part.iterators, ITERATOR)
         functions |= part.cgroup_hooks
     maps = [name for part in parts for name in part.maps]
     if filtering and filtering.cgroup_terms:

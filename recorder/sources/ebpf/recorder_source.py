@@ -116,8 +116,10 @@ class EbpfSource:
 
             self._cgroup_terms = CgroupTerms(loaded.maps[FILTER_CGROUPS], filtering.cgroup_terms, self._cgroups.hybrid)
             self._cgroup_terms.refresh()
+        typed = {name for part in self._parts for name in part.typed}
         for name, tracepoint in self._tracepoints.items():
-            self._links.append(syscalls.attach_raw_tracepoint(loaded.functions[name], tracepoint))
+            function = loaded.functions[name]
+            self._links.append(syscalls.attach_raw_tracepoint(function, tracepoint, typed=name in typed))
         self._iterators = {
             "tcp": syscalls.link_iterator(loaded.functions["bpf_iter__tcp"]),
             "sockets": syscalls.link_iterator(loaded.functions["bpf_iter__bpf_map_elem"], loaded.maps["sockets"]),

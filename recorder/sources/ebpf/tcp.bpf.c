@@ -38,7 +38,8 @@ struct listener {
 
 BPF_TABLE("hash", u64, struct flow, pending, MAX_PENDING); /* closed, waiting for who closed it or who reset it */
 BPF_TABLE("lru_hash", struct listener_key, struct listener, listeners, 16384);
-BPF_TABLE("percpu_array", u32, u64, transitions, 1);           /* the last change of state that was taken on here */
+struct transition { u64 last, own_address; };                  /* the last change of state that was taken on here */
+BPF_TABLE("percpu_array", u32, struct transition, transitions, 1);
 BPF_TABLE("percpu_array", u32, struct flow, scanned, 1);       /* where a scan makes its record: its stack is too small */
 BPF_RINGBUF_OUTPUT(flows, RING_PAGES);
 
@@ -74,7 +75,7 @@ static inline void listener_key_of(struct identity *identity, struct listener_ke
 
 /* The socket's own counters, cumulative. Payload sent once = all payload sent less payload sent again: neither counts
  * SYN or FIN. bytes_received counts a received FIN, which tcp_fin() marks with SOCK_DONE. */
-static inline void fill(struct flow *flow, u64 sk, struct socket_entry *entry, struct identity *identity)
+static inline void fill(struct flow *flow, u64 sk, void *tcp, const int typed, struct socket_entry *entry, struct identity *identity)
 {
     u64 again = 0, flags = 0;
     flow->sk = sk;
@@ -98,21 +99,21 @@ static inline void fill(struct flow *flow, u64 sk, struct socket_entry *entry, s
     flow->protocol = 6;
     flow->reported = !entry->start || ((entry->last << 8) ^ entry->id) > 255;
     /* The sender adds to bytes_sent after it added to bytes_retrans: read in the same order. */
-    READ(again, sk, OFFSET_tcp_sock_bytes_retrans);
-    READ(flow->sent, sk, OFFSET_tcp_sock_bytes_sent);
+    GET(again, tcp, OFFSET_tcp_sock_bytes_retrans);
+    GET(flow->sent, tcp, OFFSET_tcp_sock_bytes_sent);
     flow->sent -= again;
-    READ(flow->received, sk, OFFSET_tcp_sock_bytes_received);
-    READ(flags, sk, OFFSET_sock_common_skc_flags);
+    GET(flow->received, tcp, OFFSET_tcp_sock_bytes_received);
+    GET(flags, tcp, OFFSET_sock_common_skc_flags);
     if (flow->received && (flags & (1ull << VALUE_SOCK_DONE)))
         flow->received -= 1;
-    READ(flow->segments_out, sk, OFFSET_tcp_sock_segs_out);
+    GET(flow->segments_out, tcp, OFFSET_tcp_sock_segs_out);
     /* An accepted socket counts the SYN that it was made for, but not the SYN-ACK, which another object sent. */
     if (entry->role == ROLE_SERVER && entry->start)
         flow->segments_out += 1;
-    READ(flow->segments_in, sk, OFFSET_tcp_sock_segs_in);
-    READ(flow->retransmits, sk, OFFSET_tcp_sock_total_retrans);
-    READ(flow->srtt, sk, OFFSET_tcp_sock_srtt_us);
-    READ(flow->rtt_min, sk, OFFSET_tcp_sock_rtt_min + OFFSET_minmax_s + OFFSET_minmax_sample_v);
+    GET(flow->segments_in, tcp, OFFSET_tcp_sock_segs_in);
+    GET(flow->retransmits, tcp, OFFSET_tcp_sock_total_retrans);
+    GET(flow->srtt, tcp, OFFSET_tcp_sock_srtt_us);
+    GET(flow->rtt_min, tcp, OFFSET_tcp_sock_rtt_min + OFFSET_minmax_s + OFFSET_minmax_sample_v);
 }
 
 /* Choose a flow, once: it keeps its weight however the sampling changes. */
@@ -135,22 +136,12 @@ static inline void emit(struct flow *flow)
     flows.ringbuf_submit(slot, 1 /* no wake-up: user space polls on a timer */);
 }
 
-/* SCTP's and MPTCP's sockets change their states at the same tracepoint. */
-static inline int is_tcp(u64 sk)
-{
-    u16 protocol = 0;
-    READ(protocol, sk, OFFSET_sock_sk_protocol);
-    return protocol == 6;
-}
-
-static inline void connecting(u64 sk)
+static inline void connecting(u64 sk, void *tcp)
 {
     struct socket_entry entry = {};
-    struct identity identity;
-    if (!is_tcp(sk))
-        return;
 #ifdef WITH_FILTER
-    if (!identify(sk, &identity) || !ends_may_match(&identity, 6, ROLE_CLIENT, CONNECTING))
+    struct identity identity;
+    if (!identify_typed(tcp, &identity) || !ends_may_match(&identity, 6, ROLE_CLIENT, CONNECTING))
         return;
 #endif
     entry.start = bpf_ktime_get_boot_ns();
@@ -165,12 +156,12 @@ static inline void connecting(u64 sk)
     insert(sk, &entry);
 }
 
-static inline void listening(u64 sk)
+static inline void listening(u64 sk, void *tcp)
 {
     struct identity identity;
     struct listener_key key = {};
     struct listener listener = {};
-    if (!is_tcp(sk) || !identify(sk, &identity))
+    if (!identify_typed(tcp, &identity))
         return;
     listener_key_of(&identity, &key);
     listener.sk = sk;
@@ -179,11 +170,11 @@ static inline void listening(u64 sk)
     listeners.update(&key, &listener);
 }
 
-static inline void not_listening(u64 sk)
+static inline void not_listening(u64 sk, void *tcp)
 {
     struct identity identity;
     struct listener_key key = {};
-    if (!identify(sk, &identity))
+    if (!identify_typed(tcp, &identity))
         return;
     listener_key_of(&identity, &key);
     struct listener *listener = listeners.lookup(&key);
@@ -253,11 +244,11 @@ static inline void connected(u64 sk, struct socket_entry *entry, struct identity
     add_client(entry->pair);
 }
 
-static inline void established(u64 sk, int old)
+static inline void established(u64 sk, void *tcp, int old)
 {
     struct identity identity;
     struct socket_entry *entry = find_socket(sk);
-    if ((!entry && (old != SYN_RECV || !is_tcp(sk))) || !identify(sk, &identity))
+    if ((!entry && old != SYN_RECV) || !identify_typed(tcp, &identity))
         return;
     if (entry && !(entry->flags & FLAG_ESTABLISHED)) {         /* also of two that connected to each other at once */
         connected(sk, entry, &identity);
@@ -279,7 +270,7 @@ static inline int some_are_pending(u64 from_now)
     return some && *some;
 }
 
-static inline void closed(u64 sk, int old)
+static inline void closed(u64 sk, void *tcp, int old)
 {
     struct identity identity;
     struct flow flow = {};
@@ -289,13 +280,13 @@ static inline void closed(u64 sk, int old)
         return;
     if (entry->pair && entry->role == ROLE_CLIENT)
         remove_client(entry->pair);
-    if (!(entry->flags & FLAG_UNWANTED) && identify(sk, &identity) && (entry->sampling || choose(entry, &identity))) {
-        fill(&flow, sk, entry, &identity);
+    if (!(entry->flags & FLAG_UNWANTED) && identify_typed(tcp, &identity) && (entry->sampling || choose(entry, &identity))) {
+        fill(&flow, sk, tcp, 1, entry, &identity);
         flow.kind = KIND_CLOSED;
         flow.state = old;
         flow.time = bpf_ktime_get_boot_ns();
-        READ(flow.error, sk, OFFSET_sock_sk_err);
-        READ(flags, sk, OFFSET_sock_common_skc_flags);
+        flow.error = AT(u32, tcp, OFFSET_sock_sk_err);
+        flags = AT(u64, tcp, OFFSET_sock_common_skc_flags);
         /* Reset by the peer while a process still holds the descriptor: its close() will tell who. */
         if ((flow.owner_source == OWNER_UNKNOWN || flow.owner_source == OWNER_LISTENER) && !(flags & (1ull << VALUE_SOCK_DEAD)))
             flow.flags |= FLAG_AWAITS_OWNER;
@@ -330,33 +321,36 @@ static inline void closed(u64 sk, int old)
  * copy sees every event; the copy that comes first takes it on and the second recognises it. After an interruption the
  * second may not: whatever is done here may be done twice. (Nothing interrupts an event that interrupts: softirqs do
  * not nest, and no hard interrupt changes the state of a socket. A socket's own changes come one after the other.) */
-int tcp_state(struct bpf_raw_tracepoint_args *ctx)
+int tcp_state(u64 *ctx)
 {
-    u64 sk = ctx->args[0];
-    int old = ctx->args[1], new = ctx->args[2];
+    int old = ctx[1], new = ctx[2];
     if (new > LISTEN || !(1 << new & (1 << SYN_SENT | 1 << ESTABLISHED | 1 << FIN_WAIT1 | 1 << LAST_ACK | 1 << CLOSED | 1 << LISTEN)))
         return 0;
     u32 here = 0;
-    u64 *last = transitions.lookup(&here), this = sk ^ (u64)new;
-    if (!last)
+    struct transition *transition = transitions.lookup(&here);
+    if (!transition)
         return 0;
-    if (*last == this) {
-        *last = 0;
+    u64 sk = number_beside((void *)ctx[0], &transition->own_address), this = sk ^ (u64)new;
+    if (transition->last == this) {
+        transition->last = 0;
         return 0;
     }
-    *last = this;
+    transition->last = this;
+    void *tcp = tcp_sock_of((void *)ctx[0]);
+    if (!tcp)                                                  /* SCTP's and MPTCP's sockets change their states here, too */
+        return 0;
     if (new == SYN_SENT)
-        connecting(sk);
+        connecting(sk, tcp);
     else if (new == ESTABLISHED)
-        established(sk, old);
+        established(sk, tcp, old);
     else if (new == LISTEN)
-        listening(sk);
+        listening(sk, tcp);
     else if (new == FIN_WAIT1 || new == LAST_ACK)
         closing_by_process(sk);
     else if (old == LISTEN)
-        not_listening(sk);
+        not_listening(sk, tcp);
     else
-        closed(sk, old);
+        closed(sk, tcp, old);
     return 0;
 }
 
@@ -539,7 +533,7 @@ int bpf_iter__tcp(struct tcp_context *ctx)
     if (entry.role == ROLE_CLIENT)
         add_client(entry.pair);
     count(COUNT_OWNERLESS);
-    fill(&flow, sk, &entry, &identity);
+    fill(&flow, sk, (void *)sk, 0, &entry, &identity);
     flow.kind = KIND_BASELINE;
     flow.state = state;
     flow.time = entry.last;
@@ -565,7 +559,7 @@ static inline int report_alive(struct seq_file *seq, struct flow *flow, u64 sk, 
         return 1;
     }
     __builtin_memset(flow, 0, sizeof(*flow));
-    fill(flow, sk, entry, &identity);
+    fill(flow, sk, (void *)sk, 0, entry, &identity);
     flow->kind = KIND_ALIVE;
     flow->state = state;
     flow->time = bpf_ktime_get_boot_ns();
