@@ -1,7 +1,7 @@
 """A BPF ring buffer, mapped: records of one size are read in bulk as a structured array, others one by one.
 
 Each record is preceded by the kernel's 8-byte header (length with a busy and a discard bit, page offset); records of
-one size have one stride.
+one size have one stride. And a BPF array, mapped (`mapped_array`).
 """
 
 from __future__ import annotations
@@ -98,3 +98,15 @@ class RecordRing(_MappedRing):
             at += 8 + (size + 7) // 8 * 8
         self._consume(at)
         return found
+
+
+def mapped_array(descriptor: int, value_type: np.dtype, entries: int) -> np.ndarray:
+    """The values of a BPF array with BPF_F_MMAPABLE, shape (entries,): what the programs read and write too.
+
+    The dtype's size is that of the map's values, a multiple of 8. Unmapped when nothing refers to it any more.
+    """
+    page, size = mmap.PAGESIZE, value_type.itemsize * entries
+    whole = (size + page - 1) // page * page
+    return np.frombuffer(
+        mmap.mmap(descriptor, whole, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE), value_type, entries
+    )

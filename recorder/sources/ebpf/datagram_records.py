@@ -6,9 +6,9 @@ import numpy as np
 
 DATAGRAM_KEY = np.dtype(
     [
+        ("socket", "u8"),
         ("local", "V16"),
         ("remote", "V16"),
-        ("socket", "u8"),
         ("local_port", "u2"),
         ("remote_port", "u2"),
         ("protocol", "u1"),
@@ -23,19 +23,20 @@ DATAGRAM_FLOW = np.dtype(
         ("last", "u8"),  # of many packets: within a jiffy
         ("sent", "u8"),
         ("received", "u8"),
+        ("packets_sent", "u4"),
+        ("packets_received", "u4"),
+        ("tick", "u4"),
+        ("netns", "u4"),
+        ("owner_source", "u1"),
+        ("flags", "u1"),
+        ("unused", "u1", 6),
         ("cgroup", "u8"),
         ("pid", "u4"),
         ("uid", "u4"),
         ("comm", "S16"),
-        ("packets_sent", "u4"),
-        ("packets_received", "u4"),
-        ("netns", "u4"),
-        ("owner_source", "u1"),
-        ("flags", "u1"),
-        ("unused", "u1", 2),
-        ("tick", "u4"),
-        ("unused_too", "u4"),
     ],
     align=True,
 )
+# A slot of a turn; its key's socket is 0 in one that is free.
+DATAGRAM_SLOT = np.dtype([("key", DATAGRAM_KEY), ("flow", DATAGRAM_FLOW), ("unused", "u8", 7)], align=True)
 SENT_FIRST, NEW_SOCKET = 1, 2

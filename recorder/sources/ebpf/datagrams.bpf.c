@@ -4,7 +4,11 @@
  * other map any more, and empties it. So every byte is read exactly once, and nothing has to be deleted while it is
  * counted into. What a flow is over longer than one turn is user space's to know.
  *
- * Keep `struct datagram_key` and `struct datagram_flow` in step with datagram_records.py.
+ * Most packets belong to few flows, and looking into a hash map is most of the work for one. So each turn has slots too: a
+ * flow's packets may be counted in one of them only, and the first flow of a turn that asks for a slot has it. Those of
+ * all others, and of a flow whose slot is just being filled, are counted in the hash map: a flow can be in both.
+ *
+ * Keep `struct datagram_key`, `struct datagram_flow` and `struct datagram_slot` in step with datagram_records.py.
  */
 
 enum { IPV4_HEADER = 20, IPV6_HEADER = 40, UDP_HEADER = 8, ICMP_HEADER = 8 };
@@ -14,32 +18,62 @@ enum { DATAGRAM_SENT_FIRST = 1, DATAGRAM_NEW_SOCKET = 2 };
 enum { FIRST_PACKETS = 16 };
 
 struct datagram_key {
-    struct address local, remote;
     u64 socket;                                                /* its cookie, and so its namespace too */
-    u16 local_port, remote_port;
-    u8 protocol, type, unused[2];                              /* type: of ICMP messages that belong to no echo */
+    struct address local, remote;
+    u64 ends;                                                  /* see ends_of() */
 };
 
 struct datagram_flow {
     u64 first, last, sent, received;
+    u32 packets_sent, packets_received;
+    u32 tick, netns;                                           /* jiffies when `last` was set */
+    u8 owner_source, flags, unused[6];
     struct owner owner;
-    u32 packets_sent, packets_received, netns;
-    u8 owner_source, flags, unused[2];
-    u32 tick, unused_too;                                      /* jiffies when `last` was set */
 };
+
+struct datagram_slot {
+    struct datagram_key key;                                   /* socket: 0 in a slot that is free */
+    struct datagram_flow flow;
+    u64 unused[7];                                             /* cache lines of its own */
+};
+
+#define BEING_FILLED (~0ull)
 
 struct holder {
     struct owner owner;
     u8 owner_source, created, unused[6];
 };
 
+BPF_F_TABLE("array", u32, struct datagram_slot, datagram_slots, 2 * DATAGRAM_SLOTS, 1024 /* BPF_F_MMAPABLE */);
 BPF_F_TABLE("hash", struct datagram_key, struct datagram_flow, datagrams_even, MAX_FLOWS, 1 /* BPF_F_NO_PREALLOC */);
 BPF_F_TABLE("hash", struct datagram_key, struct datagram_flow, datagrams_odd, MAX_FLOWS, 1);
 BPF_TABLE("lru_hash", u64, struct holder, holders, 32768);     /* socket -> who made it, or who last sent through it */
 
-static inline struct datagram_flow *find_datagrams(struct datagram_key *key, u64 generation)
+/* Ports, protocol, and the type of ICMP messages that belong to no echo, as they lie in memory: local_port, remote_port
+ * (16 bits), protocol, type (8). In one word, because the processor waits where it reads wider than it has written. */
+static inline u64 ends_of(u16 local_port, u16 remote_port, u8 protocol, u8 type)
 {
-    if (generation & 1)
+    return local_port | (u64)remote_port << 16 | (u64)protocol << 32 | (u64)type << 40;
+}
+
+static inline struct datagram_slot *slot_of(struct datagram_key *key, u64 turn)
+{
+    u64 hash = (key->socket ^ key->remote.high ^ key->remote.low ^ key->ends) * 0xff51afd7ed558ccdull;
+    u32 place = (u32)(hash >> 40) % DATAGRAM_SLOTS + (turn & 1 ? DATAGRAM_SLOTS : 0);
+    return datagram_slots.lookup(&place);
+}
+
+static inline int is_slot_of(struct datagram_slot *slot, struct datagram_key *key)
+{
+    struct datagram_key *known = &slot->key;
+    return !((known->socket ^ key->socket) | (known->ends ^ key->ends)
+             | (known->remote.low ^ key->remote.low) | (known->remote.high ^ key->remote.high)
+             | (known->local.low ^ key->local.low) | (known->local.high ^ key->local.high));
+}
+
+static inline struct datagram_flow *find_datagrams(struct datagram_key *key, u64 turn)
+{
+    if (turn & 1)
         return datagrams_odd.lookup(key);
     return datagrams_even.lookup(key);
 }
@@ -66,29 +100,47 @@ static inline void take_owner(struct datagram_flow *flow, u64 sk, u8 sent)
     flow->owner_source = holder.owner_source;
 }
 
-static inline struct datagram_flow *begin(struct datagram_key *key, u64 generation, u64 sk, u8 sent, u8 reply)
+static inline void begin(struct datagram_flow *flow, u64 sk, u8 sent, u8 reply)
 {
-    struct datagram_flow fresh = {};
-    u64 now = bpf_ktime_get_boot_ns(), net = 0;
-    fresh.first = fresh.last = now;
-    fresh.flags = sent != reply ? DATAGRAM_SENT_FIRST : 0;
+    u64 net = 0;
+    flow->first = flow->last = bpf_ktime_get_boot_ns();
+    flow->flags = sent != reply ? DATAGRAM_SENT_FIRST : 0;
     READ(net, sk, OFFSET_sock_common_skc_net);
-    READ(fresh.netns, net, OFFSET_net_ns + OFFSET_ns_common_inum);
-    take_owner(&fresh, sk, sent);
-    int failed = generation & 1 ? datagrams_odd.insert(key, &fresh) : datagrams_even.insert(key, &fresh);
+    READ(flow->netns, net, OFFSET_net_ns + OFFSET_ns_common_inum);
+    take_owner(flow, sk, sent);
+}
+
+/* For a flow that has no slot: this one if it is free, else a place in the hash map; 0 when that is full. */
+static inline struct datagram_flow *place_for(struct datagram_key *key, struct datagram_slot *slot, u64 turn, u64 sk, u8 sent, u8 reply)
+{
+    if (!slot->key.socket && !__sync_val_compare_and_swap(&slot->key.socket, 0, BEING_FILLED)) {
+        slot->key.local = key->local;
+        slot->key.remote = key->remote;
+        slot->key.ends = key->ends;
+        begin(&slot->flow, sk, sent, reply);
+        count(COUNT_DATAGRAM_FLOWS);
+        __sync_val_compare_and_swap(&slot->key.socket, BEING_FILLED, key->socket);
+        return &slot->flow;
+    }
+    struct datagram_flow *flow = find_datagrams(key, turn);
+    if (flow)
+        return flow;
+    struct datagram_flow fresh = {};
+    begin(&fresh, sk, sent, reply);
+    int failed = turn & 1 ? datagrams_odd.insert(key, &fresh) : datagrams_even.insert(key, &fresh);
     if (!failed)
         count(COUNT_DATAGRAM_FLOWS);
-    return find_datagrams(key, generation);                    /* another processor may have been first */
+    return find_datagrams(key, turn);                          /* another processor may have been first */
 }
 
 static inline int datagram(struct __sk_buff *skb, u8 sent)
 {
     u8 *data = (u8 *)(long)skb->data, *end = (u8 *)(long)skb->data_end;
-    struct datagram_key key = {};
+    struct datagram_key key;
     struct address source, destination;
     u32 length = skb->len, offset = 0, packets = skb->gso_segs, which = CONTROL_DATAGRAMS;
     u16 source_port = 0, destination_port = 0;
-    u8 protocol = 0, reply = 0;
+    u8 protocol = 0, type = 0, reply = 0;
     if (data + IPV4_HEADER > end)
         return 1;
     if (data[0] >> 4 == 4) {
@@ -107,19 +159,19 @@ static inline int datagram(struct __sk_buff *skb, u8 sent)
         source.low = *(u64 *)(data + 16);
         destination.high = *(u64 *)(data + 24);
         destination.low = *(u64 *)(data + 32);
+#pragma unroll
+        for (int more = 0; more < 3; more++) {                 /* hop-by-hop, routing and destination options */
+            u8 *option = data + offset;
+            if ((protocol != 0 && protocol != 43 && protocol != 60) || offset > 512 || option + 8 > end)
+                break;
+            protocol = option[0];
+            offset += option[1] * 8 + 8;
+        }
+        if (protocol == 6)
+            return 1;
     } else {
         return 1;
     }
-#pragma unroll
-    for (int more = 0; more < 3; more++) {                     /* hop-by-hop, routing and destination options */
-        u8 *option = data + offset;
-        if ((protocol != 0 && protocol != 43 && protocol != 60) || offset > 512 || option + 8 > end)
-            break;
-        protocol = option[0];
-        offset += option[1] * 8 + 8;
-    }
-    if (protocol == 6)
-        return 1;
 #ifndef WANT_UDP
     if (protocol == 17)
         return 1;
@@ -136,7 +188,6 @@ static inline int datagram(struct __sk_buff *skb, u8 sent)
     u64 *generation = control.lookup(&which);
     if (!socket || !generation)
         return 1;
-    key.socket = bpf_get_socket_cookie(skb);
     if (protocol == 17 || protocol == 132) {
         u8 *ports = data + offset;
         if (offset <= 4096 && ports + 4 <= end) {
@@ -147,46 +198,49 @@ static inline int datagram(struct __sk_buff *skb, u8 sent)
     if (protocol == 1 || protocol == 58) {
         u8 *message = data + offset;
         if (offset <= 4096 && message + ICMP_HEADER <= end) {
-            u8 type = message[0];
+            type = message[0];
             reply = type == (protocol == 1 ? 0 : 129);
-            if (reply || type == (protocol == 1 ? 8 : 128))    /* an echo: known by its identifier */
+            if (reply || type == (protocol == 1 ? 8 : 128)) {  /* an echo: known by its identifier */
                 source_port = destination_port = *(u16 *)(message + 4);
-            else
-                key.type = type;
+                type = 0;
+            }
         }
     }
     offset += protocol == 17 ? UDP_HEADER : protocol == 1 || protocol == 58 ? ICMP_HEADER : 0;
     length = length > offset ? length - offset : 0;
     packets = packets ? packets : 1;
-    key.protocol = protocol;
+    key.socket = bpf_get_socket_cookie(skb);
     key.local = sent ? source : destination;
     key.remote = sent ? destination : source;
-    key.local_port = sent ? source_port : destination_port;
-    key.remote_port = sent ? destination_port : source_port;
-#ifdef WITH_FILTER
-    struct identity identity = {};
-    identity.local = key.local;
-    identity.remote = key.remote;
-    identity.local_port = key.local_port;
-    identity.remote_port = key.remote_port;
-    if (!either_may_match(&identity, protocol, 0))             /* roles and owners are settled on the rows */
-        return 1;
-#endif
+    key.ends = ends_of(sent ? source_port : destination_port, sent ? destination_port : source_port, protocol, type);
 
-    if (!in_sample(&key.local, key.local_port, &key.remote, key.remote_port, sampling_now()))
-        return 1;
     u64 turn = *generation;
     u32 tick = bpf_jiffies64();
-    struct datagram_flow *flow = find_datagrams(&key, turn);
-    if (!flow) {
-        flow = begin(&key, turn, number_of(socket), sent, reply);
+    struct datagram_slot *slot = slot_of(&key, turn);
+    if (!slot)
+        return 1;
+    struct datagram_flow *flow = &slot->flow;
+    if (!is_slot_of(slot, &key)) {
+        u16 local_port = sent ? source_port : destination_port, remote_port = sent ? destination_port : source_port;
+#ifdef WITH_FILTER
+        struct identity identity = {};
+        identity.local = key.local;
+        identity.remote = key.remote;
+        identity.local_port = local_port;
+        identity.remote_port = remote_port;
+        if (!either_may_match(&identity, protocol, 0))         /* roles and owners are settled on the rows */
+            return 1;
+#endif
+        if (!in_sample(&key.local, local_port, &key.remote, remote_port, sampling_now()))
+            return 1;
+        flow = place_for(&key, slot, turn, number_of(socket), sent, reply);
         if (!flow) {
             count_many(COUNT_LOST_DATAGRAMS, packets);
             return 1;
         }
-    } else if (sent && flow->owner_source != OWNER_SEND && flow->packets_sent < FIRST_PACKETS) {
-        take_owner(flow, number_of(socket), sent);
     }
+    if (sent && flow->owner_source != OWNER_SEND && flow->packets_sent < FIRST_PACKETS)
+        take_owner(flow, number_of(socket), sent);
     if (flow->tick != tick || flow->packets_sent + flow->packets_received < FIRST_PACKETS) {
         flow->tick = tick;
         flow->last = bpf_ktime_get_boot_ns();

@@ -13,12 +13,13 @@ import pyarrow as pa
 from netrec.filter import Filter
 from recorder.bpf import syscalls
 from recorder.bpf.compiler import Loaded
+from recorder.bpf.ring import mapped_array
 from recorder.sources.ebpf import datagram_records as d
 from recorder.sources.ebpf import records as r
 from recorder.sources.ebpf.cgroup_hooks import attach
 from recorder.sources.ebpf.datagram_table import DatagramTable
 from recorder.sources.ebpf.gather import client_ports, together
-from recorder.sources.ebpf.programs import DATAGRAMS
+from recorder.sources.ebpf.programs import DATAGRAMS, datagram_slots
 from recorder.sources.ebpf.rows import RowMaker
 
 # Flows in user space at most; beyond, those that have been silent longest end early (lack_of_resources).
@@ -42,6 +43,8 @@ class DatagramSource:
         idle_ns: int,
     ) -> None:
         self._maps = (loaded.maps["datagrams_even"], loaded.maps["datagrams_odd"])
+        slots = datagram_slots(capacity)
+        self._slots = mapped_array(loaded.maps["datagram_slots"], d.DATAGRAM_SLOT, 2 * slots).reshape(2, slots)
         self._turns = syscalls.Turns(loaded.maps["control"], r.CONTROL_DATAGRAMS)
         self._counters, self._maker, self._take_ids, self._capacity = counters, maker, take_ids, capacity
         self._counted = 0
@@ -89,8 +92,12 @@ class DatagramSource:
         counted = self._counters.one(_FLOW_COUNTER)
         if counted == self._counted:
             return
-        taken = self._maps[self._turns.swap()]
-        keys, values = syscalls.take_pairs(taken, d.DATAGRAM_KEY, d.DATAGRAM_FLOW, self._capacity)
+        turn = self._turns.swap()
+        keys, values = syscalls.take_pairs(self._maps[turn], d.DATAGRAM_KEY, d.DATAGRAM_FLOW, self._capacity)
+        slots = self._slots[turn]
+        used = np.flatnonzero(slots["key"]["socket"])
+        keys, values = np.concatenate([slots["key"][used], keys]), np.concatenate([slots["flow"][used], values])
+        slots[used] = np.zeros((), d.DATAGRAM_SLOT)
         self._counted += len(keys)
         if len(keys):
             first = self._take_ids(0)

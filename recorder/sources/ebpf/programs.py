@@ -35,6 +35,8 @@ MAX_PENDING = 4096
 MAX_EVENTS = 16384
 # Room for what DNS clients exchange in a tenth of a second: some thousand packets. It bounds what parsing may cost.
 DNS_RING_BYTES = 1 << 19
+# Flows of UDP and ICMP at most that have a place of their own in a turn: on a host of some hundred flows nearly all.
+MAX_DATAGRAM_SLOTS = 512
 _PAGE = 4096
 
 
@@ -87,7 +89,7 @@ DATAGRAMS = Part(
         "datagram_sent": CGROUP_EGRESS,
         "datagram_received": CGROUP_INGRESS,
     },
-    maps=("datagrams_even", "datagrams_odd"),
+    maps=("datagram_slots", "datagrams_even", "datagrams_odd"),
 )
 DNS = Part(
     "dns.bpf.c",
@@ -140,6 +142,11 @@ def max_flows(settings: Mapping[str, Any]) -> int:
     return int(settings.get("max_flows", 131072))
 
 
+def datagram_slots(flows: int) -> int:
+    """Slots of a turn, beside a map of so many datagram flows."""
+    return min(MAX_DATAGRAM_SLOTS, max(flows // 4, 1))
+
+
 def ring_bytes(settings: Mapping[str, Any]) -> int:
     """The ring's size: the next power of two of at least a page, as the kernel requires."""
     return max(_PAGE, 1 << (int(settings.get("ring_size", 8 << 20)) - 1).bit_length())
@@ -164,7 +171,7 @@ def request(settings: Mapping[str, Any]) -> Request:
         defines |= {"WITH_EVENTS": 1, "MAX_EVENTS": max_events(settings)}
         enumerations = ["skb_drop_reason", "sk_rst_reason"]
     if DATAGRAMS in parts:
-        defines |= {"WITH_DATAGRAMS": 1}
+        defines |= {"WITH_DATAGRAMS": 1, "DATAGRAM_SLOTS": datagram_slots(max_flows(settings))}
         defines |= {f"WANT_{name.upper()}": 1 for name in protocols.chosen(settings)}
     if DNS in parts:
         defines |= {"DNS_RING_PAGES": DNS_RING_BYTES // _PAGE}
