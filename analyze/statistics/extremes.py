@@ -31,12 +31,12 @@ class RarePeak:
 
 def rare_peak(daily_maxima: ArrayLike, limit: float, days: int = 30) -> RarePeak | None:
     """Fit the law to daily maxima; None under 14 days or without variation."""
-    from scipy.stats import genextreme
-
     values = np.asarray(daily_maxima, dtype=float)
     values = values[np.isfinite(values)]
     if len(values) < MINIMUM_DAYS or np.ptp(values) == 0:
         return None
+    from scipy.stats import genextreme  # a second to import: only for a history that has a law
+
     scale = float(values.std())
     centre = float(values.mean())
     standard = (values - centre) / scale
