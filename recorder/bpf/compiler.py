@@ -39,6 +39,8 @@ CGROUP_INGRESS = "cgroup_ingress"
 CGROUP_EGRESS = "cgroup_egress"
 SOCKET_CREATE = "socket_create"
 SOCKET_RELEASE = "socket_release"
+CONNECT4 = "connect4"
+CONNECT6 = "connect6"
 POST_BIND4 = "post_bind4"
 POST_BIND6 = "post_bind6"
 SOCKET_OPERATIONS = "socket_operations"
@@ -51,6 +53,8 @@ _KINDS: dict[str, tuple[Any, ...]] = {
     CGROUP_EGRESS: (8, None, 1),
     SOCKET_CREATE: (9, None, 2),
     SOCKET_RELEASE: (9, None, 34),
+    CONNECT4: (18, None, 10),
+    CONNECT6: (18, None, 11),
     TRACEPOINT: (5,),
     POST_BIND4: (9, None, 12),
     POST_BIND6: (9, None, 13),

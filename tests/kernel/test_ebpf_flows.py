@@ -154,6 +154,36 @@ def test_connections_that_fail_are_rows_without_bytes(link: Link) -> None:
         assert row["connect_latency_us"] is None
 
 
+@pytest.mark.parametrize(("address", "shown"), [("192.0.2.7", "0.0.0.0"), ("2001:db8::7", "::")])
+def test_a_connection_without_a_route_is_a_failed_one(network: Network, address: str, shown: str) -> None:
+    space = network.namespace()
+    with space.entered():
+        service = traffic.Server("127.0.0.1")
+    with Recording(events=True) as recording, service:
+        with space.entered():
+            for _ in range(3):
+                with pytest.raises(OSError, match=r"unreachable|assign"):
+                    traffic.connect(address, 80)
+            # Twice on one socket, which then finds its way and is a connection like any other.
+            with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as again:
+                for _ in range(2):
+                    assert again.connect_ex((address, 81))
+                if ":" not in address:
+                    again.connect(("127.0.0.1", service.port))
+        recording.until(lambda: len(recording.of(space.inode, tcp_close="connect_failed")) >= 5)
+    failed = recording.of(space.inode, tcp_close="connect_failed")
+    assert [row["server_port"] for row in failed] == [80, 80, 80, 81, 81]
+    for row in failed:
+        assert (row["server_address"], row["client_address"], row["client_port"]) == (address, shown, 0)
+        assert (row["client_bytes"], row["server_bytes"], row["role"]) == (0, 0, "client")
+        assert row["process_source"] == "close" and row["process_pid"] == os.getpid()
+    if ":" not in address:
+        assert len(recording.of(space.inode, server_port=service.port, role="client")) == 1
+    events = [one for one in recording.events_of(space.inode, "connect_failed") if one["server_port"] == 80]
+    assert {one["reason"] for one in events} == {"not_sent"} and sum(one["count"] for one in events) == 3
+    assert {one["flow_id"] for one in events} <= {row["flow_id"] for row in failed if row["server_port"] == 80}
+
+
 def test_retransmitted_bytes_are_not_counted_twice(link: Link) -> None:
     client, server = link.first.namespace, link.second.namespace
     server.run("nft", "add table inet t; add chain inet t c { type filter hook input priority 0; }")

@@ -45,7 +45,7 @@ KINDS = {
 }
 # enum tcp_ca_state of uapi/linux/tcp.h: what the sender took the loss for; and segments of the handshake.
 _RETRANSMITS = {0: "open", 1: "disorder", 2: "cwr", 3: "recovery", 4: "loss", 16: "syn", 17: "syn_ack"}
-_GIVEN_UP = 0xFFFF
+_NOT_ERRORS = {0xFFFF: "closed_by_application", 0xFFFE: "not_sent"}
 
 
 class ReasonNames:
@@ -60,7 +60,7 @@ class ReasonNames:
         if kind == RETRANSMIT:
             return _RETRANSMITS.get(reason)
         if kind == CONNECT_FAILED:
-            return "closed_by_application" if reason == _GIVEN_UP else errno.errorcode.get(reason)
+            return _NOT_ERRORS.get(reason) or errno.errorcode.get(reason)
         if kind == RESET_SENT:
             return self._resets.get(reason)
         if kind == DROP:

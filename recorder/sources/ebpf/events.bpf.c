@@ -10,7 +10,7 @@ enum { EVENT_RETRANSMIT = 1, EVENT_RESET_SENT, EVENT_RESET_RECEIVED, EVENT_CONNE
 /* Why a segment was sent again: tcp_ca_state of the sender (0 to 4), or what it was. */
 enum { RETRANSMIT_SYN = 16, RETRANSMIT_SYN_ACK };
 /* Why connect() failed, where there is no errno. */
-enum { CONNECT_NO_PORT = 99 /* EADDRNOTAVAIL */, CONNECT_GIVEN_UP = 0xffff };
+enum { CONNECT_NO_PORT = 99 /* EADDRNOTAVAIL */, CONNECT_NOT_SENT = 0xfffe, CONNECT_GIVEN_UP = 0xffff };
 enum { DROPPED = 2 /* SKB_DROP_REASON_NOT_SPECIFIED; what is below is no drop */, SHUTDOWN_MASK = 3 };
 enum { TCP_SYN = 2, TCP_ACK = 16 };
 
@@ -292,6 +292,28 @@ int event_closed(struct bpf_raw_tracepoint_args *ctx)
         closing.update(&sk, entry);
     if (old == SYN_SENT)
         connect_failed(sk);
+    return 0;
+}
+
+/* Attached before the programs of tcp.bpf.c, too: what connect() could not send is still in the table. */
+int event_socket_destroyed(struct bpf_raw_tracepoint_args *ctx)
+{
+    u64 sk = ctx->args[0];
+    struct event_key key = {};
+    struct event fresh = {};
+    struct socket_entry *entry = find_socket(sk);
+    if (!entry || entry->role != ROLE_ATTEMPT || !key_of_socket(sk, &key))
+        return 0;
+    key.remote = entry->attempted;
+    key.remote_port = entry->attempted_port;
+    key.kind = EVENT_CONNECT_FAILED;
+    key.reason = CONNECT_NOT_SENT;
+    key.role = ROLE_CLIENT;
+    fresh.id = entry->id;
+    fresh.start = entry->start;
+    if (current_owner(&fresh.owner))
+        fresh.owner_source = OWNER_CLOSE;
+    note(&key, &fresh, 1);
     return 0;
 }
 

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from netrec.errors import CannotRecordError
 from recorder.bpf import syscalls
 from recorder.bpf.clock import UtcClock
 from recorder.bpf.compiler import Build, Loaded
 from recorder.bpf.namespaces import each_namespace
 from recorder.bpf.ring import RingBuffer
 from recorder.source import CaptureContext, Effort, SourceHealth
-from recorder.sources.ebpf import protocols
+from recorder.sources.ebpf import cgroup_hooks, protocols
 from recorder.sources.ebpf import records as r
 from recorder.sources.ebpf.programs import (
     DATAGRAMS,
@@ -25,6 +26,7 @@ from recorder.sources.ebpf.programs import (
     EVENTS,
     FILTER_CGROUPS,
     MAX_PENDING,
+    TCP,
     chosen,
     kernel_filter,
     max_events,
@@ -120,6 +122,11 @@ class EbpfSource:
         for name, tracepoint in self._tracepoints.items():
             function = loaded.functions[name]
             self._links.append(syscalls.attach_raw_tracepoint(function, tracepoint, typed=name in typed))
+        if self._tcp:
+            # Only for connect() without a route: where others' programs leave no room there, or without cgroup2, all
+            # else is recorded.
+            with contextlib.suppress(CannotRecordError):
+                self._links += cgroup_hooks.attach(loaded, TCP.cgroup_hooks, "")
         self._iterators = {
             "tcp": syscalls.link_iterator(loaded.functions["bpf_iter__tcp"]),
             "sockets": syscalls.link_iterator(loaded.functions["bpf_iter__bpf_map_elem"], loaded.maps["sockets"]),

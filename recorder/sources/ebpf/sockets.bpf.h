@@ -14,10 +14,17 @@ enum { PLACES = 16, NOWHERE = 0xffffffff };
 struct bucket { u64 keys[PLACES]; };
 
 struct socket_entry {
-    u64 sk, id, start, established, last, pair;
+    u64 sk, id, start, last;
+    union {
+        struct { u64 established, pair; };
+        struct address attempted;                              /* of ROLE_ATTEMPT: where to, and below the port */
+    };
     struct owner owner;
     u8 role, flags, owner_source, unused;
-    u32 sampling;                                              /* 1 in so many was recorded when this flow was chosen */
+    union {
+        u32 sampling;                                          /* 1 in so many was recorded when this flow was chosen */
+        u32 attempted_port;
+    };
 };
 
 BPF_TABLE("array", u32, struct bucket, sockets, BUCKETS);      /* addresses of struct sock; 0: a free place */

@@ -141,8 +141,13 @@ static inline void connecting(u64 sk, void *tcp)
     struct socket_entry entry = {};
 #ifdef WITH_FILTER
     struct identity identity;
-    if (!identify_typed(tcp, &identity) || !ends_may_match(&identity, 6, ROLE_CLIENT, CONNECTING))
+    if (!identify_typed(tcp, &identity))
         return;
+    if (!ends_may_match(&identity, 6, ROLE_CLIENT, CONNECTING)) {
+        if (find_socket(sk))                                   /* an attempt that another's program has sent elsewhere */
+            forget(sk);
+        return;
+    }
 #endif
     entry.start = bpf_ktime_get_boot_ns();
     entry.role = ROLE_CLIENT;
@@ -432,17 +437,107 @@ int tcp_reset_sent(struct bpf_raw_tracepoint_args *ctx)
     return 0;
 }
 
-/* close() of a socket that the peer had reset: in the closing process's context. */
+/* connect() was called, and failed before it sent anything: there is no route, or it is not permitted. */
+static inline void attempt_failed(u64 sk, struct socket_entry *entry, struct owner *owner)
+{
+    struct identity identity;
+    struct flow flow = {};
+    struct socket_entry chosen = {};
+    int wanted = identify(sk, &identity);
+    identity.remote = entry->attempted;
+    identity.remote_port = entry->attempted_port;
+    flow.id = entry->id;
+    flow.start = entry->start;
+    forget(sk);
+    if (!wanted || !choose(&chosen, &identity))
+        return;
+#ifdef WITH_FILTER
+    if (!owner_may_match(&identity, 6, ROLE_CLIENT, CONNECTED, owner))
+        return;
+#endif
+    flow.sk = sk;
+    flow.kind = KIND_CLOSED;
+    flow.state = SYN_SENT;
+    flow.role = ROLE_CLIENT;
+    flow.protocol = 6;
+    flow.time = bpf_ktime_get_boot_ns();
+    flow.sampling = chosen.sampling;
+    flow.family = identity.family;
+    flow.netns = identity.netns;
+    flow.local = identity.local;
+    flow.remote = identity.remote;
+    flow.local_port = identity.local_port;
+    flow.remote_port = identity.remote_port;
+    if (owner->pid) {
+        flow.pid = owner->pid;
+        flow.uid = owner->uid;
+        flow.cgroup = owner->cgroup;
+        __builtin_memcpy(flow.comm, owner->comm, sizeof(flow.comm));
+        flow.owner_source = OWNER_CLOSE;
+    }
+    emit(&flow);
+}
+
+/* close() of a socket that the peer had reset, or whose connect() had failed: in the closing process's context. */
 int tcp_socket_destroyed(struct bpf_raw_tracepoint_args *ctx)
 {
     u64 sk = ctx->args[0];
+    struct owner owner = {};
+    struct socket_entry *entry = find_socket(sk);
+    if (entry && entry->role == ROLE_ATTEMPT) {
+        current_owner(&owner);
+        attempt_failed(sk, entry, &owner);
+        return 0;
+    }
     struct flow *flow = some_are_pending(0) ? pending.lookup(&sk) : 0;
     if (!flow || !(flow->flags & FLAG_AWAITS_OWNER))
         return 0;
-    struct owner owner = {};
     current_owner(&owner);
     emit_pending(sk, 0, &owner);
     return 0;
+}
+
+static inline int attempt(struct bpf_sock_addr *address, struct address remote)
+{
+    struct socket_entry entry = {};
+    if (address->protocol != 6 || !address->sk)
+        return 1;
+    u64 sk = number_of(address->sk);
+    struct socket_entry *before = find_socket(sk);
+    if (before && before->role == ROLE_ATTEMPT) {
+        struct owner owner = {};
+        task_owner(bpf_get_current_task(), &owner);
+        attempt_failed(sk, before, &owner);
+    }
+    entry.attempted = remote;
+    entry.attempted_port = network_to_host(address->user_port);
+#ifdef WITH_FILTER
+    struct identity identity;
+    if (!identify(sk, &identity))
+        return 1;
+    identity.remote = remote;
+    identity.remote_port = entry.attempted_port;
+    if (!ends_may_match(&identity, 6, ROLE_CLIENT, CONNECTING))
+        return 1;
+#endif
+    entry.role = ROLE_ATTEMPT;
+    entry.start = bpf_ktime_get_boot_ns();
+    insert(sk, &entry);
+    return 1;
+}
+
+/* connect(): what follows, a SYN, takes the entry over; where nothing follows, it has failed. */
+int tcp_attempt4(struct bpf_sock_addr *address)
+{
+    return attempt(address, ipv4_address(address->user_ip4));
+}
+
+int tcp_attempt6(struct bpf_sock_addr *address)
+{
+    struct address remote;
+    remote.high = (u64)address->user_ip6[1] << 32 | address->user_ip6[0];
+    remote.low = (u64)address->user_ip6[3] << 32 | address->user_ip6[2];
+    return attempt(address, remote);
 }
 
 /* ---- iterators: run by user space, in its own time ---- */
