@@ -66,18 +66,24 @@ class RingBuffer(_MappedRing):
 
     def drain(self) -> np.ndarray:
         """Everything that is complete, as a copy: array of the record's dtype, possibly empty."""
-        view = self._waiting().view(self._stride)
-        if not len(view):
-            return np.empty(0, self._stride["record"])
-        length = view["length"]
+        return self.records(self.drain_raw())
+
+    def drain_raw(self) -> np.ndarray:
+        """The same as bytes, for `records`: bytes are copied and joined at once, structs field by field."""
+        waiting = self._waiting()
+        length = waiting.view(self._stride)["length"]
         busy = length & _BUSY != 0
         if busy.any():
-            view = view[: busy.argmax()]
-            length = length[: len(view)]
-        kept = length & _DISCARD == 0
-        batch = view["record"].copy() if kept.all() else view["record"][kept]
-        self._consume(len(view) * self._stride.itemsize)
+            waiting = waiting[: int(busy.argmax()) * self._stride.itemsize]
+        batch = waiting.copy()
+        self._consume(len(batch))
         return batch
+
+    def records(self, raw: np.ndarray) -> np.ndarray:
+        """What was drained, less what was discarded: array of the record's dtype, where possible a view of `raw`."""
+        view = raw.view(self._stride)
+        kept = view["length"] & _DISCARD == 0
+        return view["record"] if kept.all() else view["record"][kept]
 
 
 class RecordRing(_MappedRing):

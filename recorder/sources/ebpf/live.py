@@ -114,7 +114,7 @@ class LiveFlows:
     def forget(self, ids: np.ndarray, flow_id: np.ndarray | None = None) -> None:
         """Drop flows that have ended; with their numbers, `number` still knows them for a while."""
         if flow_id is not None and len(ids):
-            self._ended = [*self._ended[-1:], (ids, flow_id)]
+            self._ended = [*self._ended[-1:], (ids.copy(), flow_id)]  # not a view that holds the whole records
         if len(self._known):
             position, hit = self._find(ids)
             if hit.any():

@@ -175,7 +175,7 @@ class EbpfSource:
         assert self._ring is not None
         before = self._ring.peak
         self._ring.peak = 0
-        chunk = self._ring.drain()
+        chunk = self._ring.drain_raw()
         fill, self._ring.peak = self._ring.peak, max(before, self._ring.peak)
         if len(chunk):
             self._chunks.append(chunk)
@@ -325,17 +325,17 @@ class EbpfSource:
 
     def _ended(self) -> Iterator[tuple[str, Any]]:
         self.poll()
-        assert self._loaded is not None
+        assert self._loaded is not None and self._ring is not None
         chunks, self._chunks = self._chunks, []
         # Closed, but nobody has been seen to close them since the last call.
         self._set_control(r.CONTROL_PENDING, 0)
         waiting = syscalls.take_all(self._loaded.maps["pending"], r.FLOW, MAX_PENDING)
-        if len(waiting):
-            self._taken += len(waiting)
-            chunks.append(waiting)
-        if not chunks:
+        self._taken += len(waiting)
+        if not chunks and not len(waiting):
             return
-        records = np.concatenate(chunks) if len(chunks) > 1 else chunks[0]
+        records = self._ring.records(np.concatenate(chunks)) if chunks else waiting
+        if chunks and len(waiting):
+            records = np.concatenate([records, waiting])
         new = self._live.deltas(records)
         self._count_owners(records)
         self._live.forget(records["id"], new["flow_id"] if self._events else None)
