@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 import benchmarks
-from benchmarks.harness import Options, PeerMissing, Report, number
+from benchmarks.harness import Options, PeerMissing, Report, end_by_signals, ended, number
 
 
 def discover() -> dict[str, ModuleType]:
@@ -99,9 +99,11 @@ def run_one(name: str, run: Callable[[Options], Report], options: Options) -> Re
     start = time.monotonic()
     try:
         report = run(options)
+        ended()
     except PeerMissing as missing:
         report = Report(["result"], notes=[f"not run: {missing}"])
     except Exception as problem:
+        ended()
         report = Report(["result"], notes=[f"failed: {type(problem).__name__}: {problem}"])
     print(f"{name}: {time.monotonic() - start:.0f} s", file=sys.stderr)
     return report
@@ -129,6 +131,7 @@ def main() -> int:
     unknown = [name for name in arguments.names if name not in known]
     if unknown:
         parser.error(f"no benchmark {', '.join(unknown)}: they are {', '.join(known)}")
+    end_by_signals()
     reports: dict[str, tuple[ModuleType, Report]] = {}
     for name in arguments.names or known:
         report = run_one(name, known[name].run, Options(arguments.quick, arguments.large))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import statistics
@@ -12,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -119,8 +120,37 @@ def measure(command: Sequence[str | Path], *, timeout: float = 300, check: bool 
     return Measure(wall, usage.ru_utime, usage.ru_stime, usage.ru_maxrss * 1024, text)
 
 
+_ended: list[int] = []
+
+
+def end_by_signals() -> None:
+    """From now on SIGTERM and SIGHUP end this process as an error does, so that what it began, namespaces, folders and
+    programs, is ended and removed on the way out. The processes that it has started are ended with it.
+    """
+
+    def end(number: int, frame: object) -> None:
+        _ended.append(number)
+        for again in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):  # nothing interrupts the way out
+            signal.signal(again, lambda number, frame: None)
+        for child in _children(os.getpid()):
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGTERM)
+        raise SystemExit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
+
+
+def ended() -> None:
+    """Raises `SystemExit` when a signal has ended this process, whatever became of the first one on its way out."""
+    if _ended:
+        raise SystemExit(128 + _ended[0])
+
+
 def _wait(process: subprocess.Popen[Any], timeout: float) -> tuple[int, Any]:
     """Exit status and resource usage of one child; kills it, and raises `RuntimeError`, when it takes too long."""
+    if process.returncode is not None:  # it has been waited for: it ended before its time
+        return process.returncode, resource.struct_rusage([0] * 16)
     timed_out: list[bool] = []
 
     def give_up(number: int, frame: object) -> None:
@@ -186,14 +216,17 @@ def resident(pid: int) -> int:
     return sum(_resident(one) for one in _family(pid))
 
 
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
 def _family(pid: int) -> Iterator[int]:
     yield pid
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return
-    for child in children:
-        yield from _family(int(child))
+    for child in _children(pid):
+        yield from _family(child)
 
 
 def _resident(pid: int) -> int:

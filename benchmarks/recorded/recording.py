@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import CACHE
+from benchmarks.harness import CACHE, end_by_signals
 from netrec import cli
 from sample_traces.sample import Sample, discover, play
 
@@ -80,4 +80,5 @@ def ask(analysis: str, *arguments: str | Path) -> dict[str, Any]:
 
 
 def _record(group: str, name: str) -> None:
+    end_by_signals()
     play(workloads(group)[name], FOLDER)
