@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.churn import block, in_kernel, netrec
 from benchmarks.harness import Options, Report, beside, in_turns, interval, median, scratch, spread
 
-CONNECTIONS, LOADS_A_BLOCK = 8_000, 3
+CONNECTIONS, LOADS_A_BLOCK = 5_000, 5
 PAIRS, LONGEST_SECONDS = 10, 60
 ROUNDS = 3
 WAYS: dict[str, tuple[str, ...]] = {"without": (), "with --events": ("--events",)}
@@ -21,7 +21,7 @@ def run(options: Options) -> Report:
     report = Report(["what", "value", "interval or lowest..highest", "unit"])
     with scratch() as folder:
         _slowdown(report, options, folder / "slowdown")
-        connections = options.size(3 * CONNECTIONS, 1_000)
+        connections = options.size(5 * CONNECTIONS, 1_000)
         turn = iter(range(1000))
 
         def once(name: str) -> float:
