@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
 
 _DURATION = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _SIZE = {"": 1, "b": 1}
@@ -77,6 +79,19 @@ def format_size(size: float) -> str:
 def format_count(count: float) -> str:
     """`1.23 M`; small numbers as they are."""
     return _scaled(count, 1000, ("", "k", "M", "G", "T")).rstrip()
+
+
+def folder_names(paths: Iterable[str]) -> list[str]:
+    """What to call folders in a title: their own names, or the paths where two are called the same."""
+    paths = list(paths)
+    names = [Path(path).resolve().name or path for path in paths]
+    return names if len(set(names)) == len(names) else paths
+
+
+def format_latency(microseconds: float) -> str:
+    """Three digits, in milliseconds or, from a thousand on, seconds."""
+    milliseconds = microseconds / 1000
+    return f"{milliseconds:.3g} ms" if abs(milliseconds) < 999.5 else f"{milliseconds / 1000:.3g} s"
 
 
 def format_duration(seconds: float) -> str:

@@ -12,6 +12,7 @@ import click
 from analyze.extras import need_statistics
 from analyze.options import Session, common_options
 from netrec.errors import UsageError
+from netrec.text import folder_names
 
 if TYPE_CHECKING:
     from analyze.statistics.metrics import Metric
@@ -108,7 +109,7 @@ def command(
     edges = explain.edges(before.combinations, after.combinations)
     asked = {"metrics": measured, "slices": sliced, "edges": outlined}
     outcome = document.build(assessment, sides[0], sides[1], contributions, edges, fail_on, asked, paired)
-    outcome = replace(outcome, subject=" with ".join(reversed(traces)))
+    outcome = replace(outcome, subject=" with ".join(reversed(folder_names(traces))))
     if junit:
         from analyze.render import opened
 

@@ -17,7 +17,7 @@ from analyze.result import Column
 from analyze.statistics.assessment import Assessment
 from analyze.statistics.comparison import IMPROVED, INCONCLUSIVE, INFORMATION, PASS, REGRESSED, MetricVerdict, exit_code
 from analyze.statistics.quantiles import cumulative_distribution, quantile
-from netrec.text import format_size, printable
+from netrec.text import format_latency, format_size, printable
 
 FORMAT = 1  # of the JSON document; fields are only ever added within one number
 
@@ -258,7 +258,7 @@ def _value(value: float, unit: str) -> str:
     if not math.isfinite(value):
         return "-"
     if unit == "us":
-        return f"{value / 1000:.3g} ms"
+        return format_latency(value)
     if unit == "share":
         return f"{value:.3%}"
     return f"{format_size(value)}{unit.removeprefix('byte')}" if unit.startswith("byte") else f"{value:.4g} {unit}"

@@ -16,7 +16,7 @@ from analyze.incident.windows import Span
 from analyze.result import Column
 from analyze.statistics.patterns import Match
 from analyze.statistics.timeline import Movement
-from netrec.text import format_duration, format_size
+from netrec.text import format_duration, format_latency, format_size
 
 FORMAT = 1
 MOST_IQRS = 999.0  # what never varies has no IQR: beyond this the number says nothing
@@ -233,7 +233,7 @@ def _value(value: float, unit: str) -> str:
     if not math.isfinite(value):
         return "-"
     if unit == "us":
-        return f"{value / 1000:.3g} ms"
+        return format_latency(value)
     if unit == "share":
         return f"{value:.1%}" if value >= 0.001 or value == 0 else f"{value:.3%}"
     if unit.startswith("byte"):

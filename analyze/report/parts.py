@@ -14,6 +14,7 @@ from analyze.render import figure, svg
 from analyze.render.cells import cell
 from analyze.report.page import MOST_ROWS, Cell, Page, Part, Table
 from analyze.result import Column
+from netrec.text import folder_names
 
 if TYPE_CHECKING:
     from analyze.answer import Answer, Section
@@ -98,8 +99,8 @@ def basis(context_of: Context, zone: tzinfo | None) -> list[str]:
 
 
 def traces(session: Session) -> str:
-    """The traces' names for a title."""
-    return ", ".join(session.traces) or "trace"
+    """The traces' names for a title: the folders' own, their paths are in the command."""
+    return ", ".join(folder_names(session.traces)) or "trace"
 
 
 def command_line() -> str:
