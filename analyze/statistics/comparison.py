@@ -2,26 +2,28 @@
 
 Per metric: regressed when "the bad effect is at most delta" is rejected (Benjamini-Hochberg q < .05 over the
 gating metrics), improved is its mirror, pass when the one-sided 95% upper bound of the bad effect stays below
-delta, else inconclusive. Missing data is never a pass. A ratio with too few events for the batches is judged by
-`rare_events`.
+delta, else inconclusive. Missing data is never a pass. Where the batches have too few events or flows, a ratio is
+judged by `rare_events` and a quantile by `thin_quantiles`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analyze.statistics.batch_t import CONFIDENCE, GATE, autocorrelation_time, compare_batches
+from analyze.statistics import rare_events, thin_quantiles
+from analyze.statistics.batch_t import BATCHES, CONFIDENCE, WIDEST, autocorrelation_time, compare_batches, widening
+from analyze.statistics.differences import Difference
 from analyze.statistics.metrics import MINIMUM_BUCKETS, Metric
 from analyze.statistics.multiple_testing import q_values
-from analyze.statistics.rare_events import Counted, Difference
+from analyze.statistics.rare_events import Counted
+from analyze.statistics.thin_quantiles import Distribution
 
 SIGNIFICANT = 0.05
-FEWEST_BATCHES = 4
 REGRESSED, IMPROVED, PASS, INCONCLUSIVE, INFORMATION = "regressed", "improved", "pass", "inconclusive", "information"
 
 
@@ -31,7 +33,7 @@ class Side:
 
     `value` is over the whole window; `batches` and `support` (flows or events behind each) have one entry per
     batch; `series` is one value per time bucket, from which the autocorrelation time is taken; `counted` a ratio's
-    events and trials per time bucket, of the traffic as it was.
+    events and trials per time bucket, of the traffic as it was; `distribution` what a quantile is one of.
     """
 
     value: float
@@ -39,6 +41,7 @@ class Side:
     support: NDArray[np.float64]
     series: NDArray[np.float64]
     counted: Counted | None = None
+    distribution: Distribution | None = None
 
 
 @dataclass(frozen=True)
@@ -89,17 +92,20 @@ def judge(
     problem = _too_little(metric, baseline, candidate, buckets)
     if problem:
         return replace(row, reason=problem, verdict=INCONCLUSIVE if metric.gating else INFORMATION)
-    if metric.kind == "ratio" and metric.gating and _events_in_a_batch(baseline, candidate) < metric.minimum:
+    few = _few_in_a_batch(metric, baseline, candidate)
+    if few and metric.kind == "ratio":
         return _judge_rare(row, baseline, candidate)
     if paired:
         tau = autocorrelation_time(candidate.series - baseline.series)
     else:
         tau = max(autocorrelation_time(baseline.series), autocorrelation_time(candidate.series))
+    widened = widening(buckets / BATCHES, tau)
+    if few and widened <= WIDEST:
+        return _judge_thin(row, baseline, candidate, raw_change, widened)
     before, after = baseline.batches, candidate.batches
-    # Where neighbouring buckets are alike, fewer and longer batches still are nearly independent.
-    while buckets / len(before) < GATE * tau and len(before) // 2 >= FEWEST_BATCHES:
-        before, after = (_longer(side) for side in (before, after))
-    test = compare_batches(before, after, delta=threshold, bad_direction=metric.bad_direction or 1, paired=paired)
+    test = compare_batches(
+        before, after, delta=threshold, bad_direction=metric.bad_direction or 1, paired=paired, widened=widened
+    )
     row = replace(
         row,
         change=test.ratio - 1,
@@ -116,17 +122,11 @@ def judge(
     )
     if not metric.gating:
         return replace(row, verdict=INFORMATION)
-    if buckets / len(before) < GATE * tau:
-        longer = GATE * tau / (buckets / len(before))
-        reason = f"neighbouring buckets are too alike: capture {longer:.1f} times longer"
+    if widened > WIDEST:
+        reason = f"neighbouring buckets are too alike: capture {widened / WIDEST:.1f} times longer"
         # Without a p-value the row takes no part in the adjustment.
         return replace(row, p_worse=math.nan, p_better=math.nan, reason=reason)
     return row
-
-
-def _longer(batches: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each two neighbouring batches as one: the mean of their logarithms, which is what the test takes."""
-    return np.exp(np.log(batches).reshape(-1, 2).mean(axis=1))
 
 
 def decide(rows: Sequence[MetricVerdict]) -> list[MetricVerdict]:
@@ -171,9 +171,6 @@ def _too_little(metric: Metric, baseline: Side, candidate: Side, buckets: int) -
         return f"{buckets} time buckets, at least {MINIMUM_BUCKETS} are needed on each side"
     if not (_usable(baseline.batches) and _usable(candidate.batches)):
         return "a part of the capture has no such data"
-    flows = min(float(side.support.min()) for side in (baseline, candidate))
-    if metric.kind == "quantile" and metric.gating and flows < metric.minimum:
-        return f"{flows:.0f} flows in the smallest batch, {metric.minimum} are needed"
     return ""
 
 
@@ -181,42 +178,77 @@ def _usable(batches: NDArray[np.float64]) -> bool:
     return len(batches) >= 2 and bool(np.isfinite(batches).all() and (batches > 0).all())
 
 
-def _events_in_a_batch(baseline: Side, candidate: Side) -> float:
-    """The least number in a batch, of the side that has more: from none to many is a finding, not a lack of data."""
-    return max(float(side.support.min()) for side in (baseline, candidate))
+def _few_in_a_batch(metric: Metric, baseline: Side, candidate: Side) -> bool:
+    """Whether some batch has too few events (ratios) or flows (quantiles) for a value of its own."""
+    if not metric.gating or metric.kind == "rate":
+        return False
+    least = [float(side.support.min()) for side in (baseline, candidate)]
+    # A ratio needs its events on one side only: from none to many is a finding, not a lack of data.
+    return (max(least) if metric.kind == "ratio" else min(least)) < metric.minimum
 
 
 def _judge_rare(row: MetricVerdict, baseline: Side, candidate: Side) -> MetricVerdict:
-    """A ratio whose events are too few for the batches: by the bounds of the difference (see `rare_events`)."""
+    """A ratio, by the bounds of the difference (see `rare_events`)."""
     if baseline.counted is None or candidate.counted is None:
         return replace(row, reason="too few events")
-    difference = Difference.of(baseline.counted, candidate.counted)
-    margin = row.threshold * baseline.value
-    upper = difference.upper(CONFIDENCE)
+    difference = rare_events.difference(baseline.counted, candidate.counted)
     events, trials = candidate.counted.events.sum(), candidate.counted.trials.sum()
     seen = f"{events:,.0f} of {trials:,.0f}"
+    row = _judge_difference(
+        row, difference, row.threshold * baseline.value, lambda by: by / baseline.value,
+        lambda by: f"{100 * by:+.2g} points", seen,
+    )  # fmt: skip
+    if not events and not baseline.counted.events.sum():
+        return replace(row, change=math.nan, low=math.nan, high=math.nan)
+    return row
+
+
+def _judge_thin(
+    row: MetricVerdict, baseline: Side, candidate: Side, raw_change: float, widened: float
+) -> MetricVerdict:
+    """A quantile, by the bounds of the difference of its logarithms (see `thin_quantiles`)."""
+    if baseline.distribution is None or candidate.distribution is None:
+        return replace(row, reason="too few flows")
+    difference = thin_quantiles.difference(baseline.distribution, candidate.distribution, widened)
+    seen = f"{min(baseline.support.sum(), candidate.support.sum()):,.0f} flows"
+    row = _judge_difference(row, difference, math.log1p(row.threshold), _as_change, _percent, seen)
+    mix = (1 + raw_change) / (1 + row.change) - 1
+    return replace(row, raw_change=raw_change, mix_change=mix)
+
+
+def _judge_difference(
+    row: MetricVerdict, difference: Difference, margin: float,
+    relative: Callable[[float], float], told: Callable[[float], str], seen: str,
+) -> MetricVerdict:  # fmt: skip
+    """By a difference whose `relative` size is the change; `told` says it, and `seen` what it rests on."""
+    upper = difference.upper(CONFIDENCE)
     if upper < margin:
-        reason = f"{seen}: more than {100 * upper:+.2g} points is ruled out (95%)"
+        reason = f"{seen}: more than {told(upper)} is ruled out (95%)"
     else:
-        longer = difference.times_longer(margin, CONFIDENCE)
+        longer = difference.times_longer(margin)
         remedy = f": capture {longer:.1f} times longer" if math.isfinite(longer) else ""
-        missed = f"up to {100 * upper:+.2g} points is not ruled out (95%), {100 * margin:+.2g} matters"
-        reason = f"{seen}: {missed}{remedy}"
-    row = replace(
-        row,
-        bound=upper / baseline.value,
-        detectable=difference.detectable(margin) / baseline.value,
-        # What the mix of the traffic has made is no change for better or worse.
-        p_worse=difference.p_above(margin) if candidate.value - baseline.value > margin else 1.0,
-        p_better=difference.p_below(margin) if baseline.value - candidate.value > margin else 1.0,
-        reason=reason,
-    )
-    if not difference.any:
-        return row
+        most = f"up to {told(upper)}" if math.isfinite(upper) else "any rise"
+        reason = f"{seen}: {most} is not ruled out (95%), {told(margin)} matters{remedy}"
+    change = row.candidate / row.baseline - 1
     ends = (1 + CONFIDENCE) / 2
     return replace(
         row,
-        change=candidate.value / baseline.value - 1,
-        low=difference.lower(ends) / baseline.value,
-        high=difference.upper(ends) / baseline.value,
+        change=change,
+        low=relative(difference.lower(ends)),
+        high=relative(difference.upper(ends)),
+        bound=relative(upper),
+        detectable=relative(difference.detectable(margin)),
+        # What the mix of the traffic has made is no change for better or worse.
+        p_worse=difference.p_above(margin) if change > row.threshold else 1.0,
+        p_better=difference.p_below(margin) if -change > row.threshold / (1 + row.threshold) else 1.0,
+        reason=reason,
     )
+
+
+def _as_change(logarithm: float) -> float:
+    """The relative change that a difference of logarithms is; infinite where no number holds it."""
+    return math.expm1(logarithm) if logarithm < 50 else math.inf
+
+
+def _percent(logarithm: float) -> str:
+    return f"{_as_change(logarithm):+.0%}"

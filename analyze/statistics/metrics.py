@@ -14,6 +14,7 @@ DELTA_P95 = 0.10
 DELTA_P99 = 0.15
 RATIO_FLOOR = 0.001  # 0.1 point
 RTT_FLOOR_US = 200.0  # 0.2 ms
+CONNECT_LEAST_US = 1000.0  # a quicker handshake is as good as one of a millisecond: of that a change counts
 MINIMUM_BUCKETS = 64
 
 
@@ -73,9 +74,9 @@ METRICS: tuple[Metric, ...] = (
     _ratio("retransmit_ratio", "retransmitted share of packets", "retransmits", "packets"),
     _ratio("connect_failure_ratio", "failed share of connects", "connect_failures", "connects"),
     _ratio("reset_share", "reset share of finished connections", "resets", "closed"),
-    _quantile("connect_p50", "connect latency, median", "connect_latency", 0.50),
-    _quantile("connect_p95", "connect latency, 95th percentile", "connect_latency", 0.95),
-    _quantile("connect_p99", "connect latency, 99th percentile", "connect_latency", 0.99),
+    _quantile("connect_p50", "connect latency, median", "connect_latency", 0.50, DELTA_RATE * CONNECT_LEAST_US),
+    _quantile("connect_p95", "connect latency, 95th percentile", "connect_latency", 0.95, DELTA_P95 * CONNECT_LEAST_US),
+    _quantile("connect_p99", "connect latency, 99th percentile", "connect_latency", 0.99, DELTA_P99 * CONNECT_LEAST_US),
     _quantile("rtt_p50", "round-trip time, median", "rtt", 0.50, RTT_FLOOR_US),
     _quantile("rtt_p95", "round-trip time, 95th percentile", "rtt", 0.95, RTT_FLOOR_US),
     _quantile("rtt_min_p50", "minimum round-trip time, median", "rtt_min", 0.50, RTT_FLOOR_US),

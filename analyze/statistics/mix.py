@@ -18,6 +18,7 @@ from analyze.statistics.batch_t import BATCHES
 from analyze.statistics.comparison import Side
 from analyze.statistics.metrics import Metric
 from analyze.statistics.quantiles import quantile
+from analyze.statistics.thin_quantiles import Distribution
 
 ZERO_SHIFT = 0.5  # added to a ratio's numerator, so that no events have a logarithm
 LEAST_IN_STRATUM = 20
@@ -108,7 +109,8 @@ def _quantile_side(metric: Metric, weighted: pl.DataFrame, side: str, series: ND
         # Times are whole microseconds: 0 stands for less than one, and has no logarithm.
         values[index] = max(_quantile_of(metric, part, "weighted"), 1.0)
         support[index] = float(part["count"].sum())
-    return Side(_quantile_of(metric, own, "weighted"), values, support, series)
+    distribution = Distribution(own.select("batch", "bin", "count", "weighted"), metric.probability)
+    return Side(_quantile_of(metric, own, "weighted"), values, support, series, distribution=distribution)
 
 
 def _quantile_of(metric: Metric, frame: pl.DataFrame, column: str) -> float:

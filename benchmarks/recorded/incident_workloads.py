@@ -82,6 +82,8 @@ def _aborted(stage: Stage) -> Scene:
 
 def _stalled(stage: Stage) -> Scene:
     site = stage.site()
+    # A request is larger than what the receiver's buffer can become: only then is its window ever shut.
+    site.web.sysctl(net__ipv4__tcp_rmem="4096 131072 131072")
     feeder = stage.namespace("feeder")
     link = stage.link(feeder, site.web)
     store = stage.server(link.second, 9000)

@@ -15,7 +15,7 @@ from analyze.statistics.batch_t import (
     batch_means,
     compare_batches,
     compare_series,
-    passes_gate,
+    widening,
 )
 from analyze.statistics.effect_sizes import common_language_effect_size, mean_ratio, rank_test
 from analyze.statistics.multiple_testing import q_values
@@ -127,8 +127,8 @@ def test_gate_and_level_on_autocorrelated_series() -> None:
         test, gate = compare_series(a, b)
         rejected += gate and test.p_any < 0.05
     assert rejected / 300 <= 0.10
-    assert not passes_gate(10, 4.0)
-    assert passes_gate(12, 1.0, 4.0)
+    assert widening(12, 1.0, 4.0) == widening(100, 4.0) == 1
+    assert widening(10, 1.0, 4.0) == pytest.approx(1.2)
 
 
 def test_q_values_are_benjamini_hochberg_and_keep_gaps() -> None:

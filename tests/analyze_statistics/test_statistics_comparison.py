@@ -13,9 +13,11 @@ from scipy import stats
 
 from analyze.statistics import comparison, mix, quality
 from analyze.statistics.comparison import Side, decide, exit_code, judge, overall
+from analyze.statistics.differences import Difference
 from analyze.statistics.metrics import BY_NAME, METRICS
 from analyze.statistics.quantiles import bin_of
-from analyze.statistics.rare_events import BURST, Counted, Difference, burst_size
+from analyze.statistics.rare_events import BURST, Counted, RareRatio, burst_size
+from analyze.statistics.thin_quantiles import Distribution, ThinQuantile
 
 GENERATOR = np.random.default_rng(8)
 SERIES = GENERATOR.normal(0, 1, 240)
@@ -44,10 +46,11 @@ def test_thresholds_are_the_specified_ones() -> None:
 
 
 def test_each_verdict() -> None:
-    assert verdict("connect_p50", side(100), side(120)).verdict == "regressed"
-    assert verdict("connect_p50", side(120), side(100)).verdict == "improved"
-    assert verdict("connect_p50", side(100), side(101)).verdict == "pass"
-    noisy = verdict("connect_p50", side(100, 0.5), side(101, 0.5))
+    assert verdict("connect_p50", side(10_000), side(12_000)).verdict == "regressed"
+    assert verdict("connect_p50", side(12_000), side(10_000)).verdict == "improved"
+    assert verdict("connect_p50", side(10_000), side(10_100)).verdict == "pass"
+    assert verdict("connect_p50", side(50), side(60)).verdict == "pass"  # 10 us are not 5% of a millisecond
+    noisy = verdict("connect_p50", side(10_000, 0.5), side(10_100, 0.5))
     assert noisy.verdict == "inconclusive"
     assert noisy.detectable > 0.2 and "would have been seen" in noisy.reason
 
@@ -56,7 +59,7 @@ def test_short_thin_or_sticky_captures_have_no_verdict() -> None:
     short = verdict("connect_p50", side(100, series=SERIES[:60]), side(200))
     assert short.verdict == "inconclusive" and "64" in short.reason
     thin = verdict("connect_p99", side(100, support=500), side(200))
-    assert thin.verdict == "inconclusive" and "1000" in thin.reason
+    assert thin.verdict == "inconclusive" and "too few" in thin.reason
     sticky = verdict("connect_p50", side(100, series=np.linspace(0, 1, 240)), side(200))
     assert sticky.verdict == "inconclusive" and "times longer" in sticky.reason
     empty = Side(math.nan, np.full(8, np.nan), np.zeros(8), SERIES)
@@ -111,19 +114,20 @@ def test_a_burst_is_as_large_as_its_longest_run() -> None:
 
 def test_the_difference_of_rare_ratios_is_bounded_as_published() -> None:
     """Without bursts the limits are Clopper and Pearson's, and a p-value is where a bound crosses its margin."""
-    found = Difference(counts(5, 1000), counts(12, 1000), burst=1.0)
+    found = Difference(RareRatio(counts(5, 1000), 1.0), RareRatio(counts(12, 1000), 1.0))
     above = stats.binomtest(12, 1000).proportion_ci(0.90, "exact").high
     below = stats.binomtest(5, 1000).proportion_ci(0.90, "exact").low
     assert found.upper(0.95) == pytest.approx(0.007 + math.hypot(above - 0.012, 0.005 - below))
     assert found.lower(1 - found.p_above(0.001)) == pytest.approx(0.001, abs=1e-6)
     assert found.upper(1 - found.p_below(-0.02)) == pytest.approx(0.02, abs=1e-6)
     assert found.p_above(0.5) == 0.5
-    longer = found.times_longer(0.010, 0.95)
+    longer = found.times_longer(0.010)
     assert found.upper(0.95, longer) < 0.010 <= found.upper(0.95, longer / 1.1)
-    assert math.isinf(found.times_longer(0.007, 0.95))
-    # 80% power: at this rise, the lower bound's mean lies margin plus .84 of its error above.
-    seen = Difference(counts(500, 100_000), counts(500, 100_000), 1.0).detectable(0.001)
-    assert 0.0015 < seen < 0.002
+    assert math.isinf(found.times_longer(0.007))
+    # 80% power: 1.645 + 0.842 errors of the difference above the margin.
+    ratio = RareRatio(counts(500, 100_000), 1.0)
+    error = math.sqrt(2 * 0.005 * 0.995 / 100_000)
+    assert Difference(ratio, ratio).detectable(0.001) == pytest.approx(0.001 + 2.487 * error, rel=0.02)
 
 
 def counts(events: float, trials: float) -> Counted:
@@ -138,7 +142,7 @@ def test_informational_metrics_never_decide() -> None:
 
 
 def test_overall_and_exit_codes() -> None:
-    worse = verdict("connect_p50", side(100), side(120))
+    worse = verdict("connect_p50", side(10_000), side(12_000))
     good = verdict("rtt_p50", side(10_000), side(10_000))
     unknown = verdict("rtt_p95", side(100, 3.0), side(100, 3.0))
     assert unknown.verdict == "inconclusive"
@@ -146,6 +150,43 @@ def test_overall_and_exit_codes() -> None:
     assert overall([good, unknown]) == "inconclusive"
     assert overall([worse, good], fail_on=["rtt_p50"]) == "pass"
     assert [exit_code(v) for v in ("pass", "improved", "regressed", "inconclusive")] == [0, 0, 1, 3]
+
+
+def latencies(flows: int, level: float, spread: float = 0.1, seed: int = 1) -> Distribution:
+    generator = np.random.default_rng(seed)
+    values = level * np.exp(generator.normal(0, spread, flows))
+    frame = pl.DataFrame({"batch": np.arange(flows) * 8 // flows, "bin": bin_of(values)})
+    counted = frame.group_by("batch", "bin").agg(pl.len().alias("count"))
+    return Distribution(counted.with_columns(weighted=pl.col("count").cast(pl.Float64)), 0.99)
+
+
+def test_a_high_quantile_of_few_flows_is_judged_by_the_ranks_of_all() -> None:
+    def thin(flows: int, level: float, seed: int) -> Side:
+        return replace(side(level, support=flows / 8), distribution=latencies(flows, level, seed=seed))
+
+    same = verdict("connect_p99", thin(4000, 20_000, 1), thin(4000, 20_000, 2))
+    assert same.verdict == "pass" and "4,000 flows" in same.reason
+    assert verdict("connect_p99", thin(4000, 20_000, 1), thin(4000, 30_000, 2)).verdict == "regressed"
+    assert verdict("connect_p99", thin(4000, 30_000, 1), thin(4000, 20_000, 2)).verdict == "improved"
+    few = verdict("connect_p99", thin(400, 20_000, 1), thin(400, 20_000, 2))
+    assert few.verdict == "inconclusive" and "any rise" in few.reason and "times longer" in few.reason
+
+
+def test_limits_of_a_quantile_are_those_of_the_ranks() -> None:
+    few = latencies(1000, 1000, spread=0.5)
+    assert few.flows == pytest.approx(1000)
+    assert few.above().trials.sum() == 1000
+    assert 5 <= few.above().events.sum() <= 10
+    estimate = ThinQuantile(few, 1000.0)
+    assert estimate.value == pytest.approx(math.log(few.quantile(0.99)))
+    assert estimate.limit(0.05) < estimate.value < estimate.limit(0.95)
+    assert math.isinf(ThinQuantile(few, 290.0).limit(0.95))  # .99^290 > 5%
+    assert math.isfinite(ThinQuantile(few, 300.0).limit(0.95))
+    assert estimate.limit(0.95, longer=10) < estimate.limit(0.95)
+    halved = Distribution(
+        few.frame.with_columns(pl.col("weighted") * pl.when(pl.col("batch") < 4).then(3).otherwise(1)), 0.99
+    )
+    assert halved.flows == pytest.approx(800, rel=0.01)  # Kish: 2000^2 / (9 * 500 + 500)
 
 
 def simpson(slow_share_before: float, slow_share_after: float, within: float) -> mix.Standardised:
