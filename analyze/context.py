@@ -42,7 +42,7 @@ def of(scan: Scan) -> Context:
         found.lost = sum(int(text) for text in lost if text.isdigit())
     if "flows" in scan.views:
         _sampling(scan, found)
-    found.since, found.until = _recorded(scan)
+    found.since, found.until = recorded(scan)
     found.notes = [*scan.notes, *_unfinished(scan), *_overlaps(scan)]
     found.skipped = [str(skipped) for skipped in scan.skipped]
     return found
@@ -152,7 +152,7 @@ def _gap_lines(context: Context, zone: tzinfo | None) -> list[str]:
     return found
 
 
-def _recorded(scan: Scan) -> tuple[int | None, int | None]:
+def recorded(scan: Scan) -> tuple[int | None, int | None]:
     """The part of the window in which the traces recorded, from when their files were opened and closed."""
     starts: list[int] = []
     ends: list[int] = []

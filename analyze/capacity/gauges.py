@@ -41,9 +41,9 @@ def highest(scan: Scan, resource: Resource) -> pl.DataFrame:
     )
 
 
-def mean_of(scan: Scan, name: str) -> float | None:
-    """Mean of a gauge over the window; None when it was not read."""
-    found = scan.fetch("select avg(used) from host where resource = $name", {"name": name})
+def mean_of(scan: Scan, name: str, condition: str) -> float | None:
+    """Mean of a gauge over the readings that meet an SQL condition; None when it was not read."""
+    found = scan.fetch(f"select avg(used) from host where resource = $name and {condition}", {"name": name})
     return found[0][0]
 
 

@@ -1,5 +1,8 @@
-"""Flows alone -> rates, concurrency, bursts, port use and what is billed. Rows of long flows are spread over no bins:
-a row counts where it ends, so bins shorter than the active timeout overstate the bursts of long flows.
+"""Flows alone -> rates, bursts and what is billed. Rows of long flows are spread over no bins: a row counts where it
+ends, so bins shorter than the active timeout overstate the bursts of long flows.
+
+One pass over the whole trace makes the bins. What is asked of services and pairs (`services.py`, `queueing.py`) needs
+wide groups: of a long trace it is asked of the busiest day alone, which is what a capacity has to carry.
 """
 
 from __future__ import annotations
@@ -10,16 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from analyze import context
 from analyze.capacity.gauges import by_day
-from analyze.compare.measure import FAILED, OPENED
+from analyze.compare.measure import OPENED
 from analyze.frames import frame
-from analyze.statistics.capacity import (
-    BILLING_INTERVAL_SECONDS,
-    EPHEMERAL_PORTS,
-    TIME_WAIT_SECONDS,
-    billing_95th,
-    burst_ratios,
-)
+from analyze.statistics.capacity import BILLING_INTERVAL_SECONDS, billing_95th, burst_ratios
 from analyze.statistics.outlook import Resource
 
 if TYPE_CHECKING:
@@ -27,31 +25,41 @@ if TYPE_CHECKING:
 
 FINE_SECONDS = 2 * 86_400  # up to this length bins are of one second everywhere
 COARSE_BIN = 60
-TOP_SERVICES = 10
-TOP_PAIRS = 5
+DAY_SECONDS = 86_400
 _BILLING_US = int(BILLING_INTERVAL_SECONDS * 1e6)
 
 
 @dataclass(frozen=True)
 class Extent:
-    """When the trace has flows: microseconds since 1970, UTC."""
+    """When the trace, or a part of it, has flows: microseconds since 1970, UTC. `whole`: nothing lies outside of it."""
 
     start: int
     end: int
+    whole: bool = False
 
     @property
     def seconds(self) -> float:
         """Length, at least a second."""
         return max((self.end - self.start) / 1e6, 1.0)
 
+    def holds(self, moment: str) -> str:
+        """SQL that says whether a time lies in it; files and row groups that do not are not read."""
+        return (
+            "true"
+            if self.whole
+            else f"({moment} >= make_timestamptz({self.start}) and {moment} < make_timestamptz({self.end}))"
+        )
+
 
 @dataclass(frozen=True)
 class Traffic:
     """`bins`: host, bin (seconds since 1970 / `width`), received, sent (bytes), opened; `width` in seconds.
     `recorded`: host and every five-minute interval in which its recorder ran, whether or not there was traffic.
+    `busiest`: the part of the extent that services and pairs are asked of.
     """
 
     extent: Extent
+    busiest: Extent
     width: int
     bins: pl.DataFrame
     recorded: pl.DataFrame
@@ -63,11 +71,8 @@ class Traffic:
 
 def load(scan: Scan) -> Traffic | None:
     """Bins of the whole trace; None without a flow."""
-    first, last = scan.fetch("select epoch_us(min(end_time)), epoch_us(max(end_time)) from flow")[0]
-    if first is None:
-        return None
-    extent = Extent(first, last + 1)
-    width = 1 if extent.seconds <= FINE_SECONDS else COARSE_BIN
+    since, until = context.recorded(scan)
+    width = 1 if since is None or until is None or until - since <= FINE_SECONDS * 1_000_000 else COARSE_BIN
     # As the host sees it: a server receives what clients send. A gateway's (role none) directions are the flow's own.
     bins = frame(
         scan,
@@ -76,7 +81,30 @@ def load(scan: Scan) -> Traffic | None:
         "sum(case when role = 'client' then client_bytes else server_bytes end)::BIGINT as sent, "
         f"tally({OPENED}, weight) as opened from flow group by 1, 2 order by 1, 2",
     )
-    return Traffic(extent, width, bins, _recorded(scan))
+    if bins.is_empty():
+        return None
+    extent = _extent(scan, bins["bin"], width * 1_000_000)
+    busiest = extent if width == 1 else _busiest_day(bins, extent)
+    return Traffic(extent, busiest, width, bins, _recorded(scan))
+
+
+def _extent(scan: Scan, bins: pl.Series, width: int) -> Extent:
+    """From the first row's end to the last one's: only the first and the last bin are read for it."""
+    first, last = int(bins.min()), int(bins.max())  # type: ignore[arg-type]
+    edges = [Extent(edge * width, (edge + 1) * width) for edge in (first, last)]
+    start, end = scan.fetch(
+        "select epoch_us(min(end_time)), epoch_us(max(end_time)) from flow "
+        f"where {' or '.join(edge.holds('end_time') for edge in edges)}"
+    )[0]
+    return Extent(start, end + 1, whole=True)
+
+
+def _busiest_day(bins: pl.DataFrame, extent: Extent) -> Extent:
+    """The UTC day with the most bytes, as far as the trace holds it."""
+    day = pl.col("bin") // (DAY_SECONDS // COARSE_BIN)
+    days = bins.group_by(day.alias("day")).agg((pl.col("received") + pl.col("sent")).sum().alias("bytes"))
+    start = int(days.sort("bytes", "day").row(-1, named=True)["day"]) * DAY_SECONDS * 1_000_000
+    return Extent(max(start, extent.start), min(start + DAY_SECONDS * 1_000_000, extent.end))
 
 
 def _recorded(scan: Scan) -> pl.DataFrame:
@@ -109,66 +137,8 @@ def resources(traffic: Traffic, link_speed: float | None) -> list[Resource]:
     return result
 
 
-def port_use(scan: Scan) -> list[Resource]:
-    """Ports that this host's busiest clients hold towards one server: connections opened within TIME_WAIT's minute."""
-    pairs = frame(
-        scan,
-        "select host, client_address, server_address, server_port, tally(true, weight) as n from flow "
-        f"where role in ('client', 'both') and transport = 'tcp' and ({OPENED} or {FAILED}) "
-        f"group by all order by n desc, client_address, server_address, server_port limit {TOP_PAIRS}",
-    )
-    if pairs.is_empty():
-        return []
-    scan.connection.register("busy_pairs", pairs.drop("n").to_arrow())
-    try:
-        minutes = frame(
-            scan,
-            "with counted as (select flow.host, client_address, server_address, server_port, "
-            f"epoch_us(flow_start_time) // {int(TIME_WAIT_SECONDS * 1e6)} as minute, tally(true, weight) as opened "
-            "from flow join busy_pairs using (client_address, server_address, server_port) "
-            f"where transport = 'tcp' and ({OPENED} or {FAILED}) and flow_start_time is not null group by all) "
-            "select coalesce(host, '(unknown)') as host, "
-            "client_address || ' -> ' || endpoint(server_address, server_port) as pair, minute, opened "
-            "from counted order by 1, 2, 3",
-        )
-    finally:
-        scan.connection.unregister("busy_pairs")
-    result = []
-    for (host, pair), part in minutes.group_by("host", "pair", maintain_order=True):
-        daily = part.group_by((pl.col("minute") // 1440).alias("day"), maintain_order=True).agg(pl.col("opened").max())
-        peaks = by_day(daily, "opened")
-        result.append(
-            Resource(
-                str(host), f"ports {pair} (opened in 60 s)", "port", float(part["opened"][-1]),
-                float(part["opened"].max()), float(EPHEMERAL_PORTS), peaks,  # type: ignore[arg-type]
-                np.full(len(peaks), float(EPHEMERAL_PORTS)), "flows",
-            )
-        )  # fmt: skip
-    return result
-
-
-def services(scan: Scan, extent: Extent) -> pl.DataFrame:
-    """Per service: connections per second, mean life, mean number open (Little's law), bytes per second; the ten
-    with the most open connections.
-    """
-    seconds = extent.seconds
-    return frame(
-        scan,
-        # Grouped by what the rows hold, named afterwards: text made for every row would take twice the time.
-        f"with counted as (select server, server_port, role, tally({OPENED}, weight) as opened, "
-        "sum(scaled(coalesce(flow_duration_us, epoch_us(end_time) - epoch_us(start_time)), weight)) as lived, "
-        "sum(bytes) as bytes from flow where transport = 'tcp' group by all), "
-        "summed as (select endpoint(server, server_port) as service, coalesce(role, '(unknown)') as role, "
-        "sum(opened) as opened, sum(lived) / 1e6 as lived, sum(bytes)::DOUBLE as bytes from counted group by 1, 2) "
-        f"select service, role, opened / {seconds!r} as connections_per_second, "
-        "lived / nullif(opened, 0) as mean_life, "
-        f"lived / {seconds!r} as mean_open, bytes / {seconds!r} as bytes_per_second from summed "
-        f"order by mean_open desc, service, role limit {TOP_SERVICES}",
-    )
-
-
 def bursts(traffic: Traffic) -> pl.DataFrame:
-    """Peak over mean by bin size and host, for bytes and for new connections; over the busiest day of a long trace."""
+    """Peak over mean by bin size and host, for bytes and for new connections."""
     rows = []
     for (host,), part in traffic.bins.group_by("host", maintain_order=True):
         for what, column in (("bytes received", "received"), ("bytes sent", "sent"), ("new connections", "opened")):
@@ -198,12 +168,6 @@ def billing(traffic: Traffic) -> pl.DataFrame:
         "share_of_month": pl.Float64,
     }  # fmt: skip
     return pl.DataFrame(rows, schema=schema, orient="row")
-
-
-def mean_open(table: pl.DataFrame) -> tuple[float, float]:
-    """Connections per second and mean life in seconds over all services."""
-    rate = float(table["connections_per_second"].sum() or 0)
-    return rate, float(table["mean_open"].sum() or 0) / rate if rate else 0.0
 
 
 def _rates(part: pl.DataFrame, column: str, width: int, recorded: pl.Series) -> pl.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -54,8 +55,10 @@ def command(
     netrec analyze capacity trace --at-risk-within 30d --growth +30% --lose 1
     """
     need_statistics()
+    import polars as pl
+
     from analyze import answer
-    from analyze.capacity import document, gauges, traffic
+    from analyze.capacity import document, gauges, services, traffic
     from analyze.frames import recorded
     from analyze.statistics.outlook import look, order
 
@@ -73,8 +76,9 @@ def command(
             raise UsageError(
                 "the trace has no flow and no gauge in this time window", "widen it, or see netrec inspect"
             )
+        parties = services.parties(scan, flows.busiest) if flows else pl.DataFrame()
         if flows:
-            resources += [*traffic.resources(flows, speed), *traffic.port_use(scan)]
+            resources += [*traffic.resources(flows, speed), *services.port_use(scan, flows, parties)]
     notes = [] if scan.has("host") else ["this trace has no host table: record with --source ebpf,host for every limit"]
     extent = flows.extent if flows else _gauge_extent(scan)
     seen = len({resource.host for resource in resources})
@@ -92,7 +96,7 @@ def command(
             for resource in resources
         ]
     )  # fmt: skip
-    sections = _sections(scan, flows, outlooks, notes, queries, speed)
+    sections = _sections(scan, flows, parties, outlooks, notes, queries, speed)
     for skipped in scan.skipped:
         session.say(str(skipped))
     return answer.write(document.build(outlooks, asked, extent, sections, notes, queries), session, scan)
@@ -101,6 +105,7 @@ def command(
 def _sections(
     scan: Scan,
     flows: Traffic | None,
+    parties: pl.DataFrame,
     outlooks: list[Outlook],
     notes: list[str],
     bins: list[str],
@@ -109,20 +114,25 @@ def _sections(
     import polars as pl
 
     from analyze.answer import Drawing, Section
-    from analyze.capacity import document, gauges, queueing, traffic
+    from analyze.capacity import document, gauges, queueing, services, traffic
     from analyze.frames import recorded
     from analyze.header import Chart
 
     sections = []
     if flows:
-        with recorded() as queries:
-            services = traffic.services(scan, flows.extent)
-        _check_little(scan, services, notes)
+        part = flows.busiest
+        table = services.services(parties, part)
+        if not part.whole:
+            day = datetime.fromtimestamp(part.start / 1e6, UTC)
+            notes.append(
+                f"services, the choice of pairs and queueing are those of {day:%Y-%m-%d}, the busiest day (UTC)"
+            )
+        _check_little(scan, part, table, notes)
         bursts = Chart("curve", {"x": "bin_seconds", "y": "peak_over_mean", "series": "series"})
         labelled = traffic.bursts(flows).with_columns(series=pl.format("{}, {}", "host", "what"))
         sections = [
             Section(
-                "services", "Services by open connections", services, document.COLUMNS, asked=queries,
+                "services", "Services by open connections", table, document.COLUMNS, asked=bins,
                 drawings=[Drawing("Open connections (mean)", Chart("bar", {"x": "mean_open", "y": "service"}))],
             ),
             Section(
@@ -135,7 +145,7 @@ def _sections(
             ),
         ]  # fmt: skip
         with recorded() as loads:
-            knees = queueing.knees(scan, flows.extent, speed)
+            knees = queueing.knees(scan, part, services.loaded(parties), speed)
         sections.append(
             Section(
                 "knees", "Where queueing begins", knees, queueing.COLUMNS,
@@ -154,15 +164,15 @@ def _sections(
     return sections
 
 
-def _check_little(scan: Scan, services: pl.DataFrame, notes: list[str]) -> None:
+def _check_little(scan: Scan, part: Extent, table: pl.DataFrame, notes: list[str]) -> None:
     """Little's law against the counted entries of connection tracking: they must roughly agree."""
-    from analyze.capacity import gauges, traffic
+    from analyze.capacity import gauges, services
     from analyze.statistics.capacity import LITTLE_TOLERANCE, concurrency, little_gap
 
-    counted = gauges.mean_of(scan, "conntrack") if scan.has("host") else None
+    counted = gauges.mean_of(scan, "conntrack", part.holds('"time"')) if scan.has("host") else None
     if not counted:
         return
-    rate, life = traffic.mean_open(services)
+    rate, life = services.mean_open(table)
     predicted = concurrency(rate, life, LITTLE_TIME_WAIT)
     gap = little_gap(predicted, counted)
     if gap > LITTLE_TOLERANCE:

@@ -131,6 +131,28 @@ def test_the_fan_is_drawn(days: int, slope: float, tmp_path: Path, capsys: pytes
     assert "● daily peak   ○ forecast, 80% interval" in out and "░" in out and "╌" in out
 
 
+def test_a_long_trace_is_asked_of_its_busiest_day(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def busy(rows: dict[str, np.ndarray], generator: np.random.Generator) -> None:
+        # 24,000 flows in 72 hours from 10:00 on: these are of the second UTC day.
+        second = (rows["flow_id"] > 24_000 * 14 / 72) & (rows["flow_id"] < 24_000 * 38 / 72)
+        rows["server_bytes"][second] *= 10
+
+    trace = str(write_trace(tmp_path / "t", seconds=72 * 3600, change=busy))
+    _, out, _ = run(capsys, trace, "--format", "json")
+    long = json.loads(out)
+    assert any("those of 2026-11-21, the busiest day" in note for note in long["notes"])
+    _, out, _ = run(capsys, trace, "--format", "json", "--since", "2026-11-21", "--until", "2026-11-22", "--utc")
+    day = json.loads(out)
+    assert not any("busiest day" in note for note in day["notes"])
+    for seen, expected in zip(long["services"], day["services"], strict=True):
+        assert seen["service"] == expected["service"]
+        assert seen["bytes_per_second"] == pytest.approx(expected["bytes_per_second"], rel=0.01)
+    # The billing is of all days, and so are the peaks that are forecast.
+    assert long["billing"][0]["samples"] == pytest.approx(72 * 12, abs=1)
+    ports = [row for row in long["resources"] if row["resource"].startswith("ports ")]
+    assert max(row["history_days"] for row in ports) == 4
+
+
 def loaded(bend: float) -> Change:
     """A load that swings over the trace, and a delay of 5 ms at most that grows from `bend` of the highest load on."""
 
