@@ -6,9 +6,11 @@ Over the budget the recorder does less, a step at a time, and goes back when the
 
 A step down this ladder needs the budget to be used up over the last readings (`WINDOW_READINGS` of them, and
 `WINDOW_SECONDS` at least); of CPU time 90% of it (`AIM`), for a step takes effect only after the next readings. What
-came before a step is never judged with what comes after it. A step back needs what the step is known to have saved to
-fit in again, with room to spare, for all of a waiting time; that doubles whenever a step back had to be taken back soon
-after. So a steady load never makes it swing, and a load that swings makes it swing ever more slowly.
+came before a step is never judged with what comes after it. Where two halvings in a row have saved next to nothing,
+what is left is not the flows': the next one waits, for all that it would cost is accuracy. A step back needs what the
+step is known to have saved to fit in again, with room to spare, for all of a waiting time; that doubles whenever a step
+back had to be taken back soon after. So a steady load never makes it swing, and a load that swings makes it swing ever
+more slowly.
 """
 
 from __future__ import annotations
@@ -35,6 +37,8 @@ MOST_HALVINGS = 16
 # The level from which on every further step halves the sample.
 HALVING_FROM = 2
 HALVINGS_AT_ONCE = 4
+# Halvings that leave more than this part of the cost save next to nothing; after so many the next waits so long.
+LITTLE_SAVED, MOST_IN_VAIN, HOLD_SECONDS = 0.9, 2, 60.0
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,11 @@ class Keeper:
         self._before: float | None = None
         self._memory_at_step = 0
         self._told_end = False
+        # What the cost was before the last halving, until that is judged; how many have saved next to nothing; and
+        # until when there are no more.
+        self._halved: float | None = None
+        self._in_vain = 0
+        self._hold_until = 0.0
 
     @property
     def level(self) -> int:
@@ -146,18 +155,28 @@ class Keeper:
             told, self._told_end = self._told_end, True
             reason = f"{use.words}, and there is nothing left to leave out"
             return None if told else Decision("degraded", self.effort, reason)
+        if self._halved is not None:
+            self._in_vain = self._in_vain + 1 if use.part > self._halved * LITTLE_SAVED else 0
+            self._halved = None
+            if self._in_vain >= MOST_IN_VAIN:
+                self._hold_until = spent.time + HOLD_SECONDS
+                return Decision("degraded", self.effort, f"{use.words}, and fewer flows hardly take less")
+        if spent.time < self._hold_until:
+            return None
         if spent.time - self._stepped_back < SOON_SECONDS:
             self._wait = min(self._wait * 2, LONGEST_WAIT_SECONDS)
         steps = 1
         if self._level >= HALVING_FROM:  # every further step halves: go as far as the measurement says
             while steps < HALVINGS_AT_ONCE and use.part / 2**steps > ROOM and self._level + steps < last:
                 steps += 1
+            self._halved = use.part
         else:
             self._before = use.part
         self._step(self._level + steps, spent)
         return Decision("degraded", self.effort, f"{use.words}: {describe(self.effort, self._asked)}")
 
     def _more(self, use: _Use, spent: Spent) -> Decision | None:
+        self._halved, self._in_vain = None, 0
         if self._level == 0 or use.part * self._factors.get(self._level, 2.0) > ROOM:
             self._room_since = None
             return None

@@ -62,6 +62,20 @@ def test_close_to_the_budget_it_steps_down_before_it_is_exceeded() -> None:
     assert max(found.after(60)) <= 0.018
 
 
+def test_what_fewer_flows_do_not_save_does_not_cost_all_accuracy() -> None:
+    found = simulation(cpu=0.02)
+    found.fixed = 0.028  # 2.2% of a core, whatever is left out
+    found.run(100, 0.03)
+    assert found.keeper.effort.sampling <= 16
+    held = [decision.reason for _, decision in found.decisions if "hardly take less" in decision.reason]
+    assert len(held) == 1 and held[0].startswith("CPU 2.3% of a core is over 2%, and fewer flows")
+    found.run(120, 0.03)  # it tries again, now and then
+    assert 16 <= found.keeper.effort.sampling <= 128
+    found.fixed = 0.004
+    found.run(400, 1.0)  # and where it helps, it goes on
+    assert found.after(found.time - 60)[0] <= 0.02
+
+
 def test_within_the_budget_nothing_is_left_out() -> None:
     found = simulation(cpu=0.02)
     found.run(600, 0.0135)
