@@ -11,9 +11,9 @@
 -- @column  bytes BIGINT bytes: payload bytes, both ways
 -- @column  client_bytes BIGINT bytes: payload bytes sent by clients
 -- @column  server_bytes BIGINT bytes: payload bytes sent by servers
--- @column  packets BIGINT packets: packets, both ways
+-- @column  packets BIGINT packets: packets, both ways; null: not known, as of a proxy's sessions
 -- @column  flows BIGINT flows: flows, each counted once
--- @column  retransmits BIGINT segments: segments sent again, both ways
+-- @column  retransmits BIGINT segments: segments sent again, both ways; null: not known
 -- @column  share DOUBLE ratio: part of the total of the column that is ranked by
 -- @chart   bar x=bytes y=talker
 with grouped as (
@@ -35,15 +35,16 @@ labelled as (
     coalesce(client_bytes, 0) as client_bytes,
     coalesce(server_bytes, 0) as server_bytes,
     coalesce(client_bytes, 0) + coalesce(server_bytes, 0) as bytes,
-    coalesce(client_packets, 0) + coalesce(server_packets, 0) as packets,
+    coalesce(client_packets + server_packets, client_packets, server_packets) as packets,
     flows,
-    coalesce(client_retransmits, 0) + coalesce(server_retransmits, 0) as retransmits
+    coalesce(client_retransmits + server_retransmits, client_retransmits, server_retransmits) as retransmits
   from grouped
 ),
 measured as (
   select
     *,
-    case $order when 'bytes' then bytes when 'packets' then packets when 'flows' then flows else retransmits end as measure
+    coalesce(case $order when 'bytes' then bytes when 'packets' then packets when 'flows' then flows else retransmits end, 0)
+      as measure
   from labelled
 ),
 ranked as (

@@ -21,7 +21,7 @@ from recorder.pipeline import Status, Watcher
 class Quiet(Watcher):
     """Says nothing."""
 
-    def done(self, status: Status, trace: str) -> None: ...
+    def done(self, status: Status, then: str) -> None: ...
 
 
 class Sentences(Watcher):
@@ -33,9 +33,9 @@ class Sentences(Watcher):
     def say(self, sentence: str) -> None:
         self.outlet.write(f"netrec: {printable(sentence)}\n")
 
-    def done(self, status: Status, trace: str) -> None:
-        """The last words: what there is now, and what to do with it."""
-        self.say(summary(status, trace))
+    def done(self, status: Status, then: str) -> None:
+        """The last words: what there is now, and the command to run `then`."""
+        self.say(summary(status, then))
         self.outlet.finish()
 
 
@@ -62,7 +62,7 @@ class JsonLines(Watcher):
     def say(self, sentence: str) -> None:
         self.outlet.write(json.dumps({"message": sentence}) + "\n")
 
-    def done(self, status: Status, trace: str) -> None:
+    def done(self, status: Status, then: str) -> None:
         """The totals at the end."""
         self.outlet.write(json.dumps({**as_json(status), "done": True}) + "\n")
         self.outlet.finish()
@@ -106,10 +106,10 @@ def line(status: Status) -> str:
     return " | ".join(parts)
 
 
-def summary(status: Status, trace: str) -> str:
-    """The last words: what there is now, and what to do with it."""
+def summary(status: Status, then: str) -> str:
+    """The last words: what there is now, and the command to run `then`."""
     files = "1 file" if status.files == 1 else f"{status.files} files"
     return (
         f"recorded {status.rows} flow rows in {format_duration(status.elapsed)}: {files}, {format_size(status.bytes)}, "
-        f"{status.lost} lost; now run: netrec analyze top-talkers {trace}"
+        f"{status.lost} lost; now run: {then}"
     )

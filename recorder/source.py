@@ -154,6 +154,7 @@ class SourceSpecification:
     --source. `create` makes the source; it may raise `CannotRecordError`.
     `filters` are the terms of a --filter that can be true of its rows: "all" of them, those of "addresses" (hosts,
     nets, ports, protocols) but no owners, or "none", because it has no flows.
+    `first_question` is the netrec command that answers what is asked first of its rows.
     `explain` is for sources that change something on the host: for `--dry-run`, all that they would put in place,
     as text (it may raise as `create` does).
     """
@@ -168,6 +169,7 @@ class SourceSpecification:
     explain: Callable[[Mapping[str, Any]], str] | None = None
     recorded: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
     implied_by: str = ""
+    first_question: str = "analyze top-talkers"
 
     def recorded_tables(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
         """The tables that a capture with these settings records, whether or not anything happens."""

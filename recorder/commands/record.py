@@ -6,6 +6,7 @@ Nothing heavy is imported until everything that the user typed is known to be go
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -257,9 +258,12 @@ def _record_from(
         status = pipeline.Pipeline(plan, watcher).run()
     except OSError as problem:
         raise UsageError(f"output {trace} cannot be written ({problem.strerror})", "give another with -o") from None
-    watcher.done(status, str(trace))
+    # What ebpf has seen is asked for first where there is more than one source.
+    first = "ebpf" if "ebpf" in sources else next(iter(sources))
+    then = f"netrec {find(first).first_question} {shlex.quote(str(trace))}"
+    watcher.done(status, then)
     if values["json"] and not values["quiet"]:
-        progress.Sentences().done(status, str(trace))
+        progress.Sentences().done(status, then)
     return 0
 
 

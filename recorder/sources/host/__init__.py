@@ -32,6 +32,7 @@ SOURCE = SourceSpecification(
     name="host",
     summary="links, connection tracking, ephemeral ports, listen queues, memory and CPU, against their limits",
     tables=("host",),
+    first_question="analyze capacity",
     can_run=_can_run,
     create=_create,
     filters="none",

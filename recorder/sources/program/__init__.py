@@ -57,6 +57,7 @@ SOURCE = SourceSpecification(
     name="program",
     summary="users' own eBPF programs (--program), each with a table of its own",
     tables=(),
+    first_question="inspect",
     can_run=can_run,
     create=create,
     filters="none",

@@ -64,6 +64,7 @@ def _specification(name: str) -> SourceSpecification:
         name=name,
         summary=SUMMARIES[name],
         tables=("flows",),
+        first_question="analyze sessions",
         can_run=lambda settings: _can_run(name, settings),
         create=create,
         filters="addresses",

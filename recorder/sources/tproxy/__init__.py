@@ -78,6 +78,7 @@ SOURCE = SourceSpecification(
     name="tproxy",
     summary="whole TCP sessions with TLS server name and HTTP request, through netrec's own transparent proxy",
     tables=("flows",),
+    first_question="analyze sessions",
     can_run=can_run,
     create=_create,
     explain=explain,
