@@ -21,14 +21,15 @@ DIMENSIONS = {
     "service": "endpoint(server, server_port)",
     "server": "coalesce(server, '(unknown)')",
     "client": "coalesce(client_address, '(unknown)')",
+    "network": "coalesce(network_of(client_address), '(unknown)')",
     "port": "coalesce(server_port::VARCHAR, '*')",
     "process": "coalesce(process_name, '(unknown)')",
     "container": "coalesce(container_id, '(none)')",
     "host": "coalesce(host, '(unknown)')",
     "role": "coalesce(role, '(unknown)')",
 }
-PAIRS = (("client", "service"), ("process", "service"))
-TELLING = ("service", "client", "process", "container", "server", "port", "host", "role")
+PAIRS = (("client", "service"), ("network", "service"), ("process", "service"))
+TELLING = ("service", "client", "network", "process", "container", "server", "port", "host", "role")
 MOST_METRICS = 4
 CONFIRM_BUCKETS = 32
 SHOWN = 10

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+import queries
 from analyze.compare import measure
 from netrec.cli import main
 from tests.analyze.traces import flow, write
@@ -271,3 +272,42 @@ def test_the_active_timeouts_in_force_are_read_from_the_health_table() -> None:
     sample = Path(__file__).resolve().parents[2] / "sample_traces" / "ephemeral-ports"
     with_health = Session(traces=(str(sample),), utc=True).open()
     assert quality_of(with_health, frozenset({1})).active_timeouts == {10.0}
+
+
+def test_a_client_network_that_fails_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every one of its clients fails a little: the network is one place, its clients are many."""
+
+    def rows(failing: bool) -> list[dict[str, Any]]:
+        return [
+            flow(
+                number, number / 40, number / 40 + 0.01, role="server",
+                client_address=f"10.{number % 4}.7.{number % 97 + 1}",
+                tcp_close="connect_failed" if failing and number % 4 == 2 and number % 12 < 6 else "fin",
+            )
+            for number in range(8000)
+        ]  # fmt: skip
+
+    before, after = tmp_path / "before", tmp_path / "after"
+    write(before, "flows", rows(failing=False))
+    write(after, "flows", rows(failing=True))
+    code, out, said = run(capsys, str(before), str(after), "--fail-on", "connect_failure_ratio", "--format", "json")
+    assert code == 1, out + said
+    first = json.loads(out)["slices"][0]
+    assert (first["dimension"], first["value"]) == ("network", "10.2.7.0/24")
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("10.1.2.3", "10.1.2.0/24"),
+        ("fd30:1::5", "fd30:1:0:0::/64"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("::1", "0:0:0:0::/64"),
+        ("fe80::1:2:3:4", "fe80:0:0:0::/64"),
+        ("2001:db8:1:2:3::", "2001:db8:1:2::/64"),
+    ],
+)
+def test_the_network_of_an_address(address: str, network: str) -> None:
+    connection = duckdb.connect()
+    connection.execute((Path(queries.__file__).parent / "_shared" / "dimensions.sql").read_text())
+    assert connection.execute("select network_of(?)", [address]).fetchall() == [(network,)]
