@@ -41,7 +41,7 @@ summed as (
     sum(flows) as flows,
     sum(client_retransmits) as client_retransmits,
     sum(server_retransmits) as server_retransmits
-  from flow_whole((select width from width))
+  from flow_ended((select width from width))
   group by bin_number
   union all
   select
@@ -53,7 +53,7 @@ summed as (
     sum(flows) as flows,
     sum(client_retransmits) as client_retransmits,
     sum(server_retransmits) as server_retransmits
-  from flow_spread((select width from width))
+  from flow_moved((select width from width))
   group by bin_number
 ),
 binned as (

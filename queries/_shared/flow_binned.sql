@@ -5,8 +5,10 @@
 -- sum over the bins is exactly the row's. What lies outside the time window is left out. `flows` counts a flow in the
 -- bin in which its counted row ends.
 --
--- Nearly every row lies in one bin and inside the window, and needs no arithmetic: `flow_whole(width)` are those, and
--- `flow_spread(width)` the parts of the others. Sums over each, added up, take half the time of sums over both.
+-- Sum the counters: a row of `flow_binned` may take back what another one gave. Nearly every row lies in one bin and needs
+-- no arithmetic. `flow_ended(width)` are all rows, each whole in the bin in which it ends; `flow_moved(width)` are the
+-- parts of those that lie in several bins or are cut by the window, and their counters once more, negative, where
+-- `flow_ended` has them. Sums over each, added up, take half the time of sums over both.
 --
 -- `share_between(counter, s, e, low, high)` is the part of a counter over [s, e] that falls into [low, high), all in
 -- microseconds: the difference of two running totals, so that neighbouring parts add up without a rest.
@@ -22,49 +24,55 @@ create temp macro running_total(counter, s, e, moment) as
 create temp macro share_between(counter, s, e, low, high) as
   running_total(counter, s, e, high) - running_total(counter, s, e, low);
 
-create temp macro bin_of(moment, width) as make_timestamptz(moment // width * width);
+create temp macro share_or_all(counter, s, e, low, high) as
+  case when low is null then -counter else share_between(counter, s, e, low, high) end;
 
-create temp macro flow_placed(width) as table
-select *, s // width as first_bin, greatest(s, e - 1) // width as last_bin
-from (select *, epoch_us(start_time) as s, epoch_us(end_time) as e from flow_overlapping);
+create temp macro flow_ended(width) as table
+select *, (epoch_us(end_time) - 1) // width as bin_number, make_timestamptz((epoch_us(end_time) - 1) // width * width) as bin
+from flow_overlapping
+where epoch_us(end_time) < window_end();
 
-create temp macro flow_whole(width) as table
-select * exclude (s, e, first_bin, last_bin), last_bin as bin_number, make_timestamptz(last_bin * width) as bin
-from flow_placed(width)
-where first_bin = last_bin and s >= window_start() and (e < window_end() or e = s);
-
-create temp macro flow_spread(width) as table
-with parts as (
-  select *, unnest(range(
-    greatest(first_bin, window_start() // width), least(last_bin, (window_end() - 1) // width) + 1
+create temp macro flow_moved(width) as table
+with placed as (
+  select *, s // width as first_bin, greatest(s // width, ended_bin) as last_bin
+  from (
+    select *, epoch_us(start_time) as s, epoch_us(end_time) as e, (epoch_us(end_time) - 1) // width as ended_bin
+    from flow_overlapping
+  )
+),
+parts as (
+  -- The part without a number is the row itself.
+  select *, unnest(list_concat(
+    range(greatest(first_bin, window_start() // width), least(last_bin, (window_end() - 1) // width) + 1),
+    case when e < window_end() then [null] else [] end
   )) as part
-  from flow_placed(width)
-  where not (first_bin = last_bin and s >= window_start() and (e < window_end() or e = s))
+  from placed
+  where not (first_bin = ended_bin and s >= window_start() and e < window_end())
 ),
 bounded as (
-  select *, greatest(part * width, window_start()) as low,
+  select *, case when part is not null then greatest(part * width, window_start()) end as low,
     -- The row's end belongs to its last bin: nothing of the row may be left over.
     least((part + 1) * width, window_end()) as high
   from parts
 )
 select
-  * exclude (s, e, first_bin, last_bin, part, low, high) replace (
-    share_between(client_bytes, s, e, low, high) as client_bytes,
-    share_between(server_bytes, s, e, low, high) as server_bytes,
-    share_between(client_packets, s, e, low, high) as client_packets,
-    share_between(server_packets, s, e, low, high) as server_packets,
-    share_between(client_retransmits, s, e, low, high) as client_retransmits,
-    share_between(server_retransmits, s, e, low, high) as server_retransmits,
-    share_between(bytes, s, e, low, high) as bytes,
-    share_between(packets, s, e, low, high) as packets,
-    share_between(retransmits, s, e, low, high) as retransmits,
-    case when part = last_bin and e < window_end() then flows else 0 end as flows
+  * exclude (s, e, first_bin, last_bin, ended_bin, part, low, high) replace (
+    share_or_all(client_bytes, s, e, low, high) as client_bytes,
+    share_or_all(server_bytes, s, e, low, high) as server_bytes,
+    share_or_all(client_packets, s, e, low, high) as client_packets,
+    share_or_all(server_packets, s, e, low, high) as server_packets,
+    share_or_all(client_retransmits, s, e, low, high) as client_retransmits,
+    share_or_all(server_retransmits, s, e, low, high) as server_retransmits,
+    share_or_all(bytes, s, e, low, high) as bytes,
+    share_or_all(packets, s, e, low, high) as packets,
+    share_or_all(retransmits, s, e, low, high) as retransmits,
+    case when part is null then -flows when part = last_bin and e < window_end() then flows else 0 end as flows
   ),
-  part as bin_number,
-  make_timestamptz(part * width) as bin
+  coalesce(part, ended_bin) as bin_number,
+  make_timestamptz(coalesce(part, ended_bin) * width) as bin
 from bounded;
 
 create temp macro flow_binned(width) as table
-select * from flow_whole(width)
+select * from flow_ended(width)
 union all by name
-select * from flow_spread(width);
+select * from flow_moved(width);
