@@ -25,7 +25,11 @@ create temp macro share_between(counter, s, e, low, high) as
   running_total(counter, s, e, high) - running_total(counter, s, e, low);
 
 create temp macro share_or_all(counter, s, e, low, high) as
-  case when low is null then -counter else share_between(counter, s, e, low, high) end;
+  case
+    when low is null then -counter
+    when s = e then counter -- a moment at the edge of two bins
+    else share_between(counter, s, e, low, high)
+  end;
 
 create temp macro flow_ended(width) as table
 select *, (epoch_us(end_time) - 1) // width as bin_number, make_timestamptz((epoch_us(end_time) - 1) // width * width) as bin
