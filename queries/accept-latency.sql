@@ -13,6 +13,9 @@
 -- @column  longest_us BIGINT us: the longest wait
 -- @column  latest     TIMESTAMP WITH TIME ZONE: when the longest wait ended
 -- @chart   bar x=p99_us y=service
+-- @example own-programs
+-- @expect  10.38.1.2 8000 | python | 476 | 1523 | 6296456 | 6461055 | 2026-11-24T11:59:15.551400Z
+-- @expect  10.38.1.2 80 | nginx | 650 | 107 | 42600
 with shown as (
   select
     coalesce(server_address, '?') || ' ' || server_port as service,

@@ -16,6 +16,9 @@
 -- @column  clients BIGINT count: addresses that asked
 -- @column  resolver VARCHAR: the resolver that was asked, or one of them
 -- @chart   bar x=queries y=name
+-- @example own-programs order=failures
+-- @expect  pages.shop.example | 476 | 15 | ... | timeout | ... | ... | 1 | 10.38.1.2
+-- @expect  orders.shop.example | 482 | 6 | ... | timeout
 with asked as (
   select
     coalesce(name, '(unknown)') as name, coalesce("count", 1) as asked, kind = 'dns_failure' as failed, reason, duration_us,

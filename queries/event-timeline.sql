@@ -9,6 +9,10 @@
 -- @column  kind VARCHAR: kind of event
 -- @column  events BIGINT events: how many
 -- @chart   area x=time y=events series=kind
+-- @example own-programs bin=30s
+-- @expect  2026-11-24T11:58:30Z | dns_failure | 13
+-- @expect  2026-11-24T11:58:30Z | dns_query | 311
+-- @expect  2026-11-24T11:58:30Z | drop | 217
 with span as (
   select min(epoch_us("time")) as low, max(epoch_us("time")) as high from events having count(*) > 0
 )

@@ -13,6 +13,9 @@
 -- @column  longest_us BIGINT us: the longest
 -- @column  latest     TIMESTAMP WITH TIME ZONE: when the longest ended
 -- @chart   bar x=total_us y=process
+-- @example own-programs n=2
+-- @expect  python | 1653 | 7715597 | 1078 | 70360 | 220742
+-- @expect  nginx | 484 | 1798896
 with shown as (
   select
     coalesce(process_name, '?') as process,

@@ -14,6 +14,9 @@
 -- @column  after       BIGINT segments: where the reduction ends (Loss: the window at once), the median; null with BBR
 -- @column  rtt_us      BIGINT us: smoothed round-trip time, the median
 -- @chart   bar x=collapses y=path
+-- @example own-programs n=2
+-- @expect  10.38.3.1 -> 10.38.1.2 | Recovery | 47 | 45 | 20 | ... | 53
+-- @expect  10.38.3.1 -> 10.38.1.2 | Loss | 26 | 26 | 10 | 1
 with shown as (
   select
     coalesce(local_address, '?') || ' -> ' || coalesce(remote_address, '?') as path,

@@ -112,6 +112,8 @@ class Stage:
         self.network = Network()
         self._links = 0
         self._current: dict[str, Any] | None = None
+        self._namespaces: list[Namespace] = []
+        self._processes: set[int] = set()
         self._folder = tempfile.TemporaryDirectory(prefix="netrec-sample-")
 
     def __enter__(self) -> Stage:
@@ -135,7 +137,8 @@ class Stage:
 
     def namespace(self, label: str) -> Namespace:
         """A new namespace."""
-        return self.network.namespace(label)
+        self._namespaces.append(self.network.namespace(label))
+        return self._namespaces[-1]
 
     def link(self, first: Namespace, second: Namespace) -> Link:
         """Join two namespaces: 10.<number>.<link>.1 and .2."""
@@ -260,7 +263,7 @@ class Stage:
             code = end_process(recorder, patience=120)
         if code:
             raise RuntimeError(f"netrec record ended with exit {code}")
-        keep_own_rows(trace, self.number)
+        keep_own_rows(trace, self.number, self._processes)
 
     def phase(self, name: str, seconds: float) -> None:
         """Let the workload go on for so long; its times are noted as those of phase `name`."""
@@ -268,6 +271,9 @@ class Stage:
         begun = _now()
         time.sleep(seconds)
         self._current["phases"][name] = {"since": begun, "until": _now()}
+        for namespace in self._namespaces:
+            pids = subprocess.run(["ip", "netns", "pids", namespace.name], capture_output=True, text=True, check=True)
+            self._processes.update(map(int, pids.stdout.split()))
 
 
 def _now() -> str:

@@ -94,3 +94,24 @@ def test_of_an_ordinary_day_only_the_copy_at_night_stands_out(netrec: Run) -> No
     )
     assert row["client_bytes"] == known["copy"]["bytes"]
     answer(netrec, "security", "ordinary-day", code=0)
+
+
+def test_the_shipped_programs_and_dns_count_what_the_workload_counted(netrec: Run) -> None:
+    def rows(query: str) -> list[dict[str, Any]]:
+        found = netrec("analyze", query, SAMPLES / "own-programs", "--format", "ndjson")
+        assert found.code == 0, found.err
+        return [json.loads(line) for line in found.out.splitlines()]
+
+    known = TOLD["own-programs"]
+    counts = known["counts"]
+    accepted = {row["service"]: row["accepted"] for row in rows("accept-latency")}
+    assert accepted == {
+        known["service"]: counts["orders"]["connections"],
+        f"{known['resolver']} 80": counts["pages"]["connections"] + counts["reports"]["connections"],
+    }
+    # Every connection was preceded by one answered query; those without an answer were asked again.
+    assert {row["name"]: row["queries"] - row["failures"] for row in rows("dns")} == {
+        f"{label}.shop.example": counts[label]["connections"] for label in ("orders", "pages")
+    }
+    worst = rows("window-collapses")[0]
+    assert worst["path"] == f"{known['office']} -> {known['resolver']}"
