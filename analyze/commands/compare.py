@@ -36,7 +36,7 @@ def _show_schema(context: click.Context, _: click.Parameter, wanted: bool) -> No
     "metrics",
     multiple=True,
     metavar="NAME",
-    help="Only this metric (repeatable); life_p50 and life_p95, of connections, are judged on request only.",
+    help="Only this metric (repeatable); life_p50, life_p95 and duration_p50, of connections, on request only.",
 )
 @click.option("--fail-on", multiple=True, metavar="NAME", help="Only this metric decides (repeatable).")
 @click.option(
@@ -71,7 +71,7 @@ def command(
     """
     need_statistics()
     from analyze import answer
-    from analyze.compare import document, explain, measure, windows
+    from analyze.compare import document, explain, measure, survival, windows
     from analyze.frames import recorded
     from analyze.statistics.assessment import Window, assess
     from analyze.statistics.comparison import REGRESSED
@@ -102,12 +102,20 @@ def command(
     windows_measured = [
         Window(one.window.seconds, one.buckets, one.counts, one.histograms, one.quality) for one in sides
     ]
-    assessment = assess(windows_measured[0], windows_measured[1], metrics=chosen, fail_on=fail_on, paired=bool(paired))
+    judged = [metric for metric in chosen if metric.kind != "survival"]
+    assessment = assess(windows_measured[0], windows_measured[1], metrics=judged, fail_on=fail_on, paired=bool(paired))
+    with recorded() as measured_lives:
+        rows = [
+            survival.judge(metric, survival.lives(scans[0], before.window), survival.lives(scans[1], after.window))
+            for metric in chosen
+            if metric.kind == "survival"
+        ]
+    assessment = replace(assessment, rows=(*assessment.rows, *rows))
     regressed = [row for row in assessment.rows if row.verdict == REGRESSED]
     with recorded() as sliced:
         contributions = explain.contributions(*scans, after.window, regressed, by, after.least_sampling)
     edges = explain.edges(before.combinations, after.combinations)
-    asked = {"metrics": measured, "slices": sliced, "edges": outlined}
+    asked = {"metrics": [*measured, *measured_lives], "slices": sliced, "edges": outlined}
     outcome = document.build(assessment, sides[0], sides[1], contributions, edges, fail_on, asked, paired)
     outcome = replace(outcome, subject=" with ".join(reversed(folder_names(traces))))
     if junit:

@@ -62,7 +62,8 @@ def open_sides(
     probe = session.open([before])
     first = parse_interval(baseline, "--baseline", probe, session)
     if candidate:
-        second = parse_interval(candidate, "--candidate", session.open([after]), session)
+        other = probe if after == before else session.open([after])
+        second = parse_interval(candidate, "--candidate", other, session)
     elif session.since or session.until or session.last:
         return session.open([before], since=first.since, until=first.until), session.open([after])
     else:

@@ -12,25 +12,35 @@ import math
 
 import numpy as np
 import polars as pl
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 
-def kaplan_meier(durations: ArrayLike, ended: ArrayLike, entry: ArrayLike | None = None) -> pl.DataFrame:
+def kaplan_meier(
+    durations: ArrayLike, ended: ArrayLike, entry: ArrayLike | None = None, count: ArrayLike | None = None
+) -> pl.DataFrame:
     """Survival curve: columns time, at_risk, ended, survival (right-continuous), one row per distinct end.
 
     `durations` in any unit, `ended` false for a censored flow, `entry` the age at which a flow came into view
-    (default 0), in the same unit.
+    (default 0), in the same unit; `count` how many flows an entry stands for (default 1).
     """
     lived = np.asarray(durations, dtype=float)
     died = np.asarray(ended, dtype=bool)
     entered = np.zeros_like(lived) if entry is None else np.asarray(entry, dtype=float)
-    times, deaths = np.unique(lived[died], return_counts=True)
-    ordered_lives, ordered_entries = np.sort(lived), np.sort(entered)
+    weights = np.ones(len(lived), dtype=np.int64) if count is None else np.asarray(count, dtype=np.int64)
+    times, place = np.unique(lived[died], return_inverse=True)
+    deaths = np.bincount(place, weights[died], len(times)).astype(np.int64)
     # At risk just before t: entered earlier than t (age 0 counts at once), and not yet gone.
-    came = np.where(times > 0, np.searchsorted(ordered_entries, times, side="left"), len(lived))
-    at_risk = came - np.searchsorted(ordered_lives, times, side="left")
+    came = np.where(times > 0, _below(entered, weights, times), weights.sum())
+    at_risk = came - _below(lived, weights, times)
     survival = np.cumprod(1.0 - deaths / np.maximum(at_risk, 1))
     return pl.DataFrame({"time": times, "at_risk": at_risk, "ended": deaths, "survival": survival})
+
+
+def _below(values: NDArray[np.float64], weights: NDArray[np.int64], times: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The weight of the values below each time."""
+    order = np.argsort(values)
+    sums = np.concatenate([[0], np.cumsum(weights[order])])
+    return sums[np.searchsorted(values[order], times, side="left")]
 
 
 def survival_quantile(curve: pl.DataFrame, probability: float) -> float:

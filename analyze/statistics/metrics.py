@@ -1,7 +1,8 @@
 """What a comparison measures: each metric's formula, its bad direction, and the effect that begins to matter.
 
 `ratio` metrics are sums over sums, `quantile` metrics come from merged histograms (microseconds), `rate`
-metrics are per second of capture. Informational metrics (bad direction 0) are shown and never decide.
+metrics are per second of capture, `survival` ones of lives that the window cuts. Informational metrics (bad
+direction 0) are shown and never decide.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Metric:
 
     name: str
     title: str
-    kind: Literal["ratio", "quantile", "rate"]
+    kind: Literal["ratio", "quantile", "rate", "survival"]
     unit: str
     bad_direction: int = 1
     delta: float = DELTA_RATE
@@ -89,5 +90,6 @@ METRICS: tuple[Metric, ...] = (
 ON_REQUEST: tuple[Metric, ...] = (
     _quantile("life_p50", "life of finished connections, median", "life", 0.50),
     _quantile("life_p95", "life of finished connections, 95th percentile", "life", 0.95),
+    Metric("duration_p50", "life of all connections, open ones too, median", "survival", "us", 0, probability=0.50),
 )
 BY_NAME: dict[str, Metric] = {metric.name: metric for metric in (*METRICS, *ON_REQUEST)}

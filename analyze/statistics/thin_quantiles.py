@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from analyze.statistics.differences import Difference
 from analyze.statistics.quantiles import quantile
@@ -29,8 +31,12 @@ class Distribution:
 
     def quantile(self, probability: float) -> float:
         """The quantile at the baseline's mix; at least one, the least that whole microseconds can tell."""
+        return max(quantile(*self._merged, probability), 1.0)
+
+    @cached_property
+    def _merged(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         merged = self.frame.group_by("bin").agg(pl.col("weighted").sum())
-        return max(quantile(merged["bin"].to_numpy(), merged["weighted"].to_numpy(), probability), 1.0)
+        return merged["bin"].to_numpy(), merged["weighted"].to_numpy()
 
     def above(self) -> Counted:
         """How many flows of each batch lie above the quantile."""

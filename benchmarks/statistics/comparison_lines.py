@@ -101,6 +101,48 @@ def undecidable(scale: Scale) -> Outcome:
     return Outcome(f"inconclusive {percent(unknown)}, pass {percent(passed)}", most == INCONCLUSIVE and passed <= 0.02)
 
 
+def slow_fluctuations(scale: Scale) -> Outcome:
+    runs = scale.runs(1000, 50)
+    lines = [
+        [verdicts(14, runs, length, rho, 0.1, change) for length in (100, 240) for rho in (0.8, 0.9)]
+        for change in (0.0, 0.1)
+    ]
+    alarms = max(share(found, REGRESSED) for found in lines[0])
+    passed = max(share(found, PASS) for found in lines[1])
+    holds = alarms <= 0.02 + 0.04 * scale.quick and passed <= 0.02 + 0.04 * scale.quick
+    return Outcome(f"regressed <= {percent(alarms)}; at +10% pass <= {percent(passed)}", holds)
+
+
+def latency_side(generator: np.random.Generator, flows: int, buckets: int, rho: float, change: float) -> Window:
+    """A window of so many connects, log-normal about a level that fluctuates by a tenth."""
+    bucket = generator.integers(0, buckets, flows)
+    level = 0.1 * autoregressive(generator, 1, buckets, rho)[0]
+    latency = 20_000 * (1 + change) * np.exp(level[bucket] + generator.normal(0, 0.3, flows))
+    frame = pl.DataFrame({"bucket": bucket, "log_connect_latency": np.log(latency), "bin": bin_of(latency)})
+    histogram = frame.group_by(batch=pl.col("bucket") * BATCHES // buckets, bin="bin").agg(count=pl.len())
+    means = frame.group_by("bucket").agg(pl.col("log_connect_latency").mean())
+    whole = pl.DataFrame({"bucket": range(buckets)}, schema={"bucket": pl.Int64})
+    return Window(
+        float(buckets),
+        whole.join(means, on="bucket", how="left").sort("bucket"),
+        pl.DataFrame(),
+        histogram.with_columns(histogram=pl.lit("connect_latency"), stratum=pl.lit("all")),
+        CaptureQuality(events_seen=flows),
+    )
+
+
+def few_flows(scale: Scale) -> Outcome:
+    runs, generator = scale.runs(200, 10), np.random.default_rng(15)
+    found: dict[float, list[str]] = {}
+    for change in (0.0, 0.3):
+        for _ in range(runs):
+            sides = [latency_side(generator, 5_000, 100, 0.6, by) for by in (0.0, change)]
+            found.setdefault(change, []).append(assess(*sides, metrics=[BY_NAME["connect_p99"]]).verdict)
+    alarms, passed, missed = share(found[0.0], REGRESSED), share(found[0.0], PASS), share(found[0.3], PASS)
+    text = f"pass {percent(passed)}, regressed {percent(alarms)}; at +30% pass {percent(missed)}"
+    return Outcome(text, alarms <= 0.01 + 0.04 * scale.quick and missed <= 0.02 and passed >= 0.75)
+
+
 def counted_side(generator: np.random.Generator, trials: int, ratio: float, burst: float, buckets: int = 240) -> Side:
     """A window in which the share `ratio` of connects fails, in bursts of a mean size (geometric) over 5 buckets."""
     events = np.zeros(buckets)
@@ -243,6 +285,8 @@ LINES = (
     Line("+20%, sd .1, n=240, rho .6", "regressed >= 95%", large_change),
     Line("+20%, sd .3, n=480, rho .3", "regressed >= 90%", noisy_change),
     Line("+10%, sd .3, n=240, rho .3", "inconclusive; pass <= 2%", undecidable),
+    Line("A/A, sd .1, rho .8-.9, n=100-240", "regressed <= 2%; at +10% pass <= 2%", slow_fluctuations),
+    Line("A/A, p99 of 5,000 flows, rho .6, n=100", "pass >= 75%, regressed <= 1%; +30% pass <= 2%", few_flows),
     Line("A/A, failed connects none or rare", "pass >= 95%; in bursts to 30: regressed <= 1%", rare_failures),
     Line("+0.2 points of failed connects, 6,000-20,000 a side", "pass <= 2% to bursts of 3", rare_worsening),
     Line("+1 point of failed connects, from none, 10,000 a side", "regressed >= 95% one by one", large_worsening),

@@ -15,7 +15,7 @@ import pytest
 import queries
 from analyze.compare import measure
 from netrec.cli import main
-from tests.analyze.traces import flow, write
+from tests.analyze.traces import at, flow, write
 from tests.support.analysis_traces import later, write_trace
 
 
@@ -311,3 +311,22 @@ def test_the_network_of_an_address(address: str, network: str) -> None:
     connection = duckdb.connect()
     connection.execute((Path(queries.__file__).parent / "_shared" / "dimensions.sql").read_text())
     assert connection.execute("select network_of(?)", [address]).fetchall() == [(network,)]
+
+
+def test_lives_that_the_window_cuts_count_for_what_is_known(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A mean of 60 s in two minutes, evenly begun: those that were there and those that remain are cut."""
+    generator = np.random.default_rng(12)
+    rows = []
+    starts, spans = generator.uniform(-180, 120, 9000), generator.exponential(60, 9000)
+    for number, (start, life) in enumerate(zip(starts, spans, strict=True)):
+        if start + life > 0:
+            ended = {} if start + life < 120 else {"flow_end_reason": "forced", "tcp_close": None}
+            row = flow(number, max(start, 0), min(start + life, 120), flow_start_time=at(start), **ended)
+            rows.append(row | {"client_port": 1000 + number})
+    folders = [tmp_path / name for name in ("before", "after")]
+    for folder in folders:
+        write(folder, "flows", rows)
+    _, out, _ = run(capsys, *map(str, folders), "--metric", "duration_p50", "--format", "json")
+    (row,) = json.loads(out)["metrics"]
+    assert row["verdict"] == "information" and "still open" in row["reason"]
+    assert row["baseline"] == row["candidate"] == pytest.approx(60_000 * np.log(2), rel=0.06)

@@ -138,6 +138,9 @@ def test_kaplan_meier_with_censoring_and_delayed_entry_is_the_slow_count() -> No
     slow = slow_survival(lived, ended, entry)
     assert curve["time"].to_list() == pytest.approx([row[0] for row in slow])
     assert curve["survival"].to_list() == pytest.approx([row[1] for row in slow])
+    times = generator.integers(1, 4, 300)
+    one_by_one = durations.kaplan_meier(*(np.repeat(values, times) for values in (lived, ended, entry)))
+    assert durations.kaplan_meier(lived, ended, entry, times).equals(one_by_one)
 
 
 def test_censoring_corrects_a_short_capture() -> None:
