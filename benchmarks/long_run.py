@@ -53,29 +53,40 @@ class Run:
 
 
 def rotate(trace: Path, rotations: int, keep: int, options: Sequence[str], every: int = 1) -> Run:
-    """Record with these options, and rotate so many times; a moment at `every` so many.
+    """Record with these options, and rotate so many times; a moment after `every` so many signals.
 
-    Raises `RuntimeError` when the recorder ends before.
+    Signals that come while a rotation is under way are one to the recorder: what counts is its numbering of the files.
+    Raises `RuntimeError` when the recorder ends before, or hardly rotates.
     """
     command = [NETREC, "record", "-o", str(trace), "--json", "--rotate-interval", "1h", "--keep-size", str(keep)]
     running = Background([*command, *options], lambda running: '"elapsed"' in running.text())
-    moments = []
+    moments: list[Moment] = []
+    reached = done = 0
     try:
-        for done in range(1, rotations + 1):
+        while reached < rotations:
+            done += 1
+            if done > rotations * 1.2 + 10:
+                raise RuntimeError(f"only {reached} rotations after {done} signals")
             said = os.fstat(running.output.fileno()).st_size
             running.process.send_signal(signal.SIGHUP)
             while os.fstat(running.output.fileno()).st_size == said or _waiting(trace):
                 if running.process.poll() is not None:
                     raise RuntimeError(f"the recorder ended before the run was over: {running.text()[-500:]}")
                 time.sleep(0.005)
+            reached = max([reached, *(_number(path) for path in trace.glob(".spool/*/*.arrows"))])
             if done % every == 0:
                 made = next(line["files"] for line in reversed(json_lines(running.text())) if "files" in line)
                 moments.append(_moment(running.process.pid, trace, made))
         last = json_lines(running.stop().output)[-1]
     finally:
         running.kill()
-    files = sorted(int(path.stem.rpartition("-")[2]) for path in trace.glob("flows/**/*.parquet"))
+    files = sorted(map(_number, trace.glob("flows/**/*.parquet")))
     return Run(moments, last["lost"], files[-1] if files else 0)
+
+
+def _number(path: Path) -> int:
+    """The sequence number in the name of a file of a trace or spool."""
+    return int(path.stem.rpartition("-")[2])
 
 
 def _waiting(trace: Path) -> bool:
