@@ -11,8 +11,9 @@ import ctypes
 import errno
 import os
 import struct
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -25,6 +26,7 @@ _RAW_TRACEPOINT_OPEN, _LINK_CREATE, _ENABLE_STATS, _ITER_CREATE = 17, 28, 32, 33
 _ATTACH_ITERATOR = 28  # BPF_TRACE_ITER
 _MEMBARRIER_NUMBER = {"x86_64": 324, "aarch64": 283, "riscv64": 283, "ppc64le": 365, "s390x": 356}
 _MEMBARRIER_GLOBAL = 1
+_PATIENCE = 0.05
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -193,23 +195,39 @@ class Turns:
     """Two maps that take turns: programs count into the one that the number at `place` of the array `control` names.
 
     `swap` turns the switch and waits until no program can be using the other map any more: it can be emptied then, and
-    nothing is counted into an entry that has been read already.
+    nothing is counted into an entry that has been read already. `meanwhile` is called while it waits, again and again.
     """
 
-    def __init__(self, control: int, place: int) -> None:
+    def __init__(self, control: int, place: int, meanwhile: Callable[[], object]) -> None:
         self._control, self._place, self._turn = control, np.array([place], np.uint32), 0
+        self._meanwhile = meanwhile
 
     def swap(self) -> int:
         """The number (0 or 1) of the map that may be emptied now."""
         last = self._turn
         self._turn ^= 1
         update(self._control, self._place, np.array([self._turn], np.uint64))
-        wait_for_programs()
+        wait_for_programs(self._meanwhile)
         return last
 
 
-def wait_for_programs() -> None:
-    """Return when every program that is running now has ended: membarrier(2) waits for a grace period of RCU."""
+def wait_for_programs(meanwhile: Callable[[], object]) -> None:
+    """Return when every program that is running now has ended.
+
+    Mostly that takes some hundredths of a second, on an overloaded host many seconds, in which a ring would overflow:
+    `meanwhile` is called every `_PATIENCE` seconds.
+    """
+    waiting = threading.Thread(target=_wait_for_programs, daemon=True)
+    waiting.start()
+    while True:
+        waiting.join(_PATIENCE)
+        if not waiting.is_alive():
+            return
+        meanwhile()
+
+
+def _wait_for_programs() -> None:
+    """membarrier(2) waits for a grace period of RCU."""
     if _libc.syscall(_MEMBARRIER_NUMBER[os.uname().machine], _MEMBARRIER_GLOBAL, 0, 0):
         time.sleep(0.05)  # not in this kernel: no program takes a thousandth of that
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from recorder.bpf import syscalls
 from recorder.sources.ebpf.owners import cgroup2_mount
 from recorder.sources.ebpf.programs import datagram_slots
 from tests.support.datagrams import Echo, ask
@@ -225,6 +226,31 @@ def test_flows_that_begin_on_all_processors_at_once_are_counted_exactly(network:
         assert row["process_pid"] == os.getpid()
     expected = [each * workers, sum(range(1, each + 1)) * workers]
     assert counted == dict.fromkeys(ports, expected)
+
+
+def test_a_kernel_that_lets_the_recorder_wait_loses_no_connection(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On an overloaded host a grace period of RCU takes seconds: longer than the ring has room for."""
+    space, connections, wait = network.namespace(), 4000, syscalls._wait_for_programs
+    server = space.start(sys.executable, "-m", "tests.support.traffic", "server")
+    assert server.stdout is not None
+    port = json.loads(server.stdout.readline())["port"]
+    client = ("client", "--port", str(port), "--sizes", "16:1", "--repeat", str(connections))
+
+    def wait_long() -> None:
+        monkeypatch.setattr(syscalls, "_wait_for_programs", wait)
+        space.run(sys.executable, "-m", "tests.support.traffic", *client)
+        wait()
+
+    with recording_of(ring_size=1 << 20) as recording:
+        monkeypatch.setattr(syscalls, "_wait_for_programs", wait_long)
+        with space.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+            one.sendto(b"x", ("127.0.0.1", 9))
+        recording.read()
+        lost = recording.source.health().lost_in_ring
+    assert lost == 0
+    assert len(recording.of(space.inode, transport="tcp", role="client")) == connections
 
 
 def test_nothing_is_left_at_the_cgroup(network: Network) -> None:

@@ -30,7 +30,8 @@ _FLOW_COUNTER = r.COUNTERS.index("datagram_flows")
 class DatagramSource:
     """Attaches to the root cgroup; `poll` often, `rows` once a second, `stop` and `last_rows` at the end.
 
-    `capacity` is that of one of the kernel's maps. `take_ids(n)` reserves n flow ids in a row and returns the first.
+    `capacity` is that of one of the kernel's maps. `take_ids(n)` reserves n flow ids in a row and returns the first;
+    `meanwhile` is called while the kernel lets it wait.
     """
 
     def __init__(
@@ -41,11 +42,12 @@ class DatagramSource:
         take_ids: Callable[[int], int],
         capacity: int,
         idle_ns: int,
+        meanwhile: Callable[[], object],
     ) -> None:
         self._maps = (loaded.maps["datagrams_even"], loaded.maps["datagrams_odd"])
         slots = datagram_slots(capacity)
         self._slots = mapped_array(loaded.maps["datagram_slots"], d.DATAGRAM_SLOT, 2 * slots).reshape(2, slots)
-        self._turns = syscalls.Turns(loaded.maps["control"], r.CONTROL_DATAGRAMS)
+        self._turns = syscalls.Turns(loaded.maps["control"], r.CONTROL_DATAGRAMS, meanwhile)
         self._counters, self._maker, self._take_ids, self._capacity = counters, maker, take_ids, capacity
         self._counted = 0
         self.owners_known = self.rows_made = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -28,12 +28,20 @@ class EventSource:
     """Everything that the events table gets. `take` first, then the flows that have ended are read, then `rows`: so an
     event's flow is still known, and the event carries its number.
 
-    `counters` are the programs' own, `sockets` the link of the iterator over TCP's sockets.
+    `counters` are the programs' own, `sockets` the link of the iterator over TCP's sockets; `meanwhile` is called while
+    the kernel lets it wait.
     """
 
-    def __init__(self, loaded: Loaded, capacity: int, counters: syscalls.PerCpuArray, sockets: int) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        capacity: int,
+        counters: syscalls.PerCpuArray,
+        sockets: int,
+        meanwhile: Callable[[], object],
+    ) -> None:
         self._control, self._sockets = loaded.maps["control"], sockets
-        self._counts = EventCounts(loaded, capacity, counters)
+        self._counts = EventCounts(loaded, capacity, counters, meanwhile)
         self._drops = ListenDrops(self._read_listeners)
         self._taken = [np.empty(0, _RECORD), np.empty(0, _RECORD)]
 
@@ -67,9 +75,11 @@ class EventSource:
 class EventCounts:
     """Takes the counted events out of the kernel and makes rows of them."""
 
-    def __init__(self, loaded: Loaded, capacity: int, counters: syscalls.PerCpuArray) -> None:
+    def __init__(
+        self, loaded: Loaded, capacity: int, counters: syscalls.PerCpuArray, meanwhile: Callable[[], object]
+    ) -> None:
         self._maps = (loaded.maps["events_even"], loaded.maps["events_odd"])
-        self._turns = syscalls.Turns(loaded.maps["control"], r.CONTROL_EVENTS)
+        self._turns = syscalls.Turns(loaded.maps["control"], r.CONTROL_EVENTS, meanwhile)
         self._capacity, self._counters, self._counted = capacity, counters, 0
         self._reasons = e.ReasonNames(loaded.enumerations)
 

@@ -136,7 +136,13 @@ class EbpfSource:
             from recorder.sources.ebpf.datagrams import DatagramSource
 
             self._datagrams = DatagramSource(
-                loaded, self._counters, self._rows, self._live.reserve, self._max_flows, self._idle_timeout_ns
+                loaded,
+                self._counters,
+                self._rows,
+                self._live.reserve,
+                self._max_flows,
+                self._idle_timeout_ns,
+                self._drain,
             )
             self._datagrams.filter = self._context.settings.get("filter")
             self._datagrams.sample(self._effort.sampling)
@@ -144,7 +150,9 @@ class EbpfSource:
             from recorder.sources.ebpf.events import EventSource
 
             settings = self._context.settings
-            self._events = EventSource(loaded, max_events(settings), self._counters, self._iterators["tcp"])
+            self._events = EventSource(
+                loaded, max_events(settings), self._counters, self._iterators["tcp"], self._drain
+            )
         if DNS in self._parts:
             from recorder.sources.ebpf.dns import DnsSource
 
@@ -172,6 +180,15 @@ class EbpfSource:
 
     def poll(self) -> bool:
         """Empty the ring into memory; True when it was more than a quarter full."""
+        fill = self._drain()
+        if self._datagrams:
+            self._datagrams.poll()
+        if self._dns:
+            self._dns.poll()
+        return fill * 4 > self._ring_size
+
+    def _drain(self) -> int:
+        """Empty the ring into memory; how many bytes there were."""
         assert self._ring is not None
         before = self._ring.peak
         self._ring.peak = 0
@@ -179,11 +196,7 @@ class EbpfSource:
         fill, self._ring.peak = self._ring.peak, max(before, self._ring.peak)
         if len(chunk):
             self._chunks.append(chunk)
-        if self._datagrams:
-            self._datagrams.poll()
-        if self._dns:
-            self._dns.poll()
-        return fill * 4 > self._ring_size
+        return fill
 
     def read(self) -> Iterator[tuple[str, Any]]:
         """Rows of the flows that have ended since the last call and, when the active timeout is due, of the others."""
