@@ -231,7 +231,10 @@ def test_events_that_do_not_fit_are_counted(network: Network) -> None:
     with Recording(events=True, max_events=10) as recording, space.entered():
         traffic.refused("127.0.0.1", traffic.closed_port(), 40)
         recording.read()
-        lost, kept = recording.source.health().lost_in_map, len(recording.events)
+        lost = recording.source.health().lost_in_map
+        # What the kernel's own counters tell, of whatever listens on this host, needs no room in the map.
+        counted = {"listen_overflow", "syn_drop", "zero_window"}
+        kept = sum(event["kind"] not in counted for event in recording.events)
     assert 0 < kept <= 10
     # Each is a reset sent, a reset received, a failed connect and a dropped packet.
     assert lost >= 4 * 40 - 10 - 1
