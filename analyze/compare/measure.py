@@ -298,10 +298,7 @@ def _narrow_rows(scan: Scan, outline: Outline, histograms: Mapping[str, str]) ->
         f"{values} "
         "from flow_with_losses flow"
     )
-    bins = ", ".join(
-        f"(case when value_{name} is not null then {bin_sql(f'value_{name}')} end)::SMALLINT as bin_{name}"
-        for name in histograms
-    )
+    bins = ", ".join(f"({bin_sql(f'value_{name}')})::SMALLINT as bin_{name}" for name in histograms)
     counts = ", ".join(
         f"({sql})::{'BIGINT' if weighted else WIDTHS.get(name, 'TINYINT')} as {name}"
         for name, sql in evidence(least, NARROW_FACTS).items()

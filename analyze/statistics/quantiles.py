@@ -37,10 +37,10 @@ def value_of(bins: ArrayLike) -> NDArray[np.float64]:
 
 
 def bin_sql(expression: str) -> str:
-    """SQL text for the bin of a numeric expression: plain functions that every engine has."""
+    """SQL text for the bin of a numeric expression, null for null: plain functions that every engine has."""
     return (
-        f"CASE WHEN {expression} > 0 THEN CAST(CEIL(LN({expression}) / {LOG_GAMMA!r}) AS INTEGER) "
-        f"ELSE {NOT_POSITIVE} END"
+        f"CASE WHEN {expression} <= 0 THEN {NOT_POSITIVE} "
+        f"ELSE CAST(CEIL(LN({expression}) / {LOG_GAMMA!r}) AS SMALLINT) END"
     )
 
 
