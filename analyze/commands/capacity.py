@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from analyze.extras import need_statistics
+from analyze.extras import import_meanwhile, need_statistics
 from analyze.options import Session, common_options
 from netrec.errors import UsageError
 from netrec.text import parse_duration
@@ -69,6 +69,7 @@ def command(
     scan = session.open()
     if not scan.has("flows") and not scan.has("host"):
         scan.require("flows")
+    import_meanwhile()
     with recorded() as queries:
         flows = traffic.load(scan) if scan.has("flows") else None
         resources = gauges.load(scan) if scan.has("host") else []

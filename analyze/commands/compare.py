@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from analyze.extras import need_statistics
+from analyze.extras import import_meanwhile, need_statistics
 from analyze.options import Session, common_options
 from netrec.errors import UsageError
 from netrec.text import folder_names
@@ -81,6 +81,7 @@ def command(
     scans = windows.open_sides(session, traces, baseline, candidate)
     for scan in scans:
         scan.require("flows")
+    import_meanwhile()
     with recorded() as outlined:
         outlines = [measure.outline(scan) for scan in scans]
     for name, outline in zip(("baseline", "candidate"), outlines, strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from analyze.extras import need_statistics
+from analyze.extras import import_meanwhile, need_statistics
 from analyze.options import Session, common_options
 from netrec.errors import UsageError
 
@@ -38,6 +38,7 @@ def command(session: Session, at: str | None, window: str | None, baseline: str 
         raise UsageError("--at and --window exclude each other", "give one of them")
     scan = session.open()
     scan.require("flows")
+    import_meanwhile()
     with recorded() as queries:
         extent = series.extent(scan)
         if extent is None:

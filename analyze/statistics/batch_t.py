@@ -20,10 +20,8 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-
-# Student's law from scipy.special: to import scipy.stats takes as long as to read millions of rows.
-from scipy.special import stdtr, stdtrit
 
 BATCHES = 8
 SOKAL_WINDOW = 5.0
@@ -125,18 +123,18 @@ def compare_batches(
         raise ValueError("batch values must be positive numbers")
     effect, error, freedom = (_paired if paired else _welch)(np.log(before), np.log(after))
     error *= widened
-    half = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * error
-    one_sided = float(stdtrit(freedom, CONFIDENCE)) * error
+    half = float(scipy.special.stdtrit(freedom, (1 + CONFIDENCE) / 2)) * error
+    one_sided = float(scipy.special.stdtrit(freedom, CONFIDENCE)) * error
     margin = float(np.log1p(delta))
     bad = bad_direction * effect
-    reach = margin + one_sided + float(stdtrit(freedom, POWER)) * error
+    reach = margin + one_sided + float(scipy.special.stdtrit(freedom, POWER)) * error
     return BatchTest(
         ratio=float(np.exp(effect)),
         low=float(np.exp(effect - half)),
         high=float(np.exp(effect + half)),
-        p_worse=float(stdtr(freedom, (margin - bad) / error)),
-        p_better=float(stdtr(freedom, (margin + bad) / error)),
-        p_any=float(2 * stdtr(freedom, -abs(effect) / error)),
+        p_worse=float(scipy.special.stdtr(freedom, (margin - bad) / error)),
+        p_better=float(scipy.special.stdtr(freedom, (margin + bad) / error)),
+        p_any=float(2 * scipy.special.stdtr(freedom, -abs(effect) / error)),
         bound=float(np.expm1(bad + one_sided)),
         detectable=float(np.expm1(min(reach, 50.0))),
         standard_error=error,

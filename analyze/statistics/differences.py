@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from scipy.special import ndtri
+import scipy
 
 from analyze.statistics.batch_t import CONFIDENCE, POWER
 
@@ -63,7 +63,7 @@ class Difference:
 
     def detectable(self, margin: float) -> float:
         """The smallest difference that would have been told from `margin` with 80% power, by the width of the bound."""
-        reach = float(1 + ndtri(POWER) / ndtri(CONFIDENCE))
+        reach = float(1 + scipy.special.ndtri(POWER) / scipy.special.ndtri(CONFIDENCE))
         return margin + reach * (self.value - self.lower(CONFIDENCE))
 
     def times_longer(self, margin: float) -> float:

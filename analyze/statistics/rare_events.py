@@ -19,8 +19,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import betaincinv
 
 from analyze.statistics.differences import Difference
 
@@ -71,8 +71,8 @@ def clopper_pearson(events: float, trials: float, confidence: float) -> float:
     Numbers of independent events and trials need not be whole.
     """
     if confidence > 0.5:
-        return float(betaincinv(events + 1.0, trials - events, confidence)) if events < trials else 1.0
-    return float(betaincinv(events, trials - events + 1.0, confidence)) if events > 0 else 0.0
+        return float(scipy.special.betaincinv(events + 1.0, trials - events, confidence)) if events < trials else 1.0
+    return float(scipy.special.betaincinv(events, trials - events + 1.0, confidence)) if events > 0 else 0.0
 
 
 def burst_size(*sides: Counted) -> float:
