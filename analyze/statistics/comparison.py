@@ -195,7 +195,7 @@ def _judge_rare(row: MetricVerdict, baseline: Side, candidate: Side) -> MetricVe
     events, trials = candidate.counted.events.sum(), candidate.counted.trials.sum()
     seen = f"{events:,.0f} of {trials:,.0f}"
     row = _judge_difference(
-        row, difference, row.threshold * baseline.value, lambda by: by / baseline.value,
+        row, difference, row.threshold * baseline.value, lambda by: max(by / baseline.value, -1.0),
         lambda by: f"{100 * by:+.2g} points", seen,
     )  # fmt: skip
     if not events and not baseline.counted.events.sum():

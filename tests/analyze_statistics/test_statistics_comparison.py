@@ -101,6 +101,7 @@ def test_events_that_come_in_bursts_tell_less() -> None:
     assert verdict("connect_failure_ratio", one_by_one, none).verdict in ("pass", "improved")
     assert verdict("connect_failure_ratio", in_bursts, none).verdict == "inconclusive"
     assert verdict("connect_failure_ratio", none, in_bursts).verdict == "inconclusive"
+    assert verdict("connect_failure_ratio", in_bursts, one_by_one).low == -1  # nothing falls by more than all of it
 
 
 def test_a_burst_is_as_large_as_its_longest_run() -> None:
