@@ -276,7 +276,8 @@ static inline void connect_failed(u64 sk)
     note_socket(sk, EVENT_CONNECT_FAILED, error, 1);
 }
 
-/* Attached before the programs of tcp.bpf.c: the socket is still in the map. */
+/* Attached before the programs of tcp.bpf.c: the socket is still in the map. A reset may follow where the socket was not
+ * closed in the usual order, or the peer's data came after close(). */
 int event_closed(struct bpf_raw_tracepoint_args *ctx)
 {
     u64 sk = ctx->args[0];
@@ -284,14 +285,15 @@ int event_closed(struct bpf_raw_tracepoint_args *ctx)
     u16 protocol = 0;
     if (new != CLOSED)
         return 0;
-    READ(protocol, sk, OFFSET_sock_sk_protocol);
-    if (protocol != 6)
-        return 0;
     struct socket_entry *entry = find_socket(sk);
-    if (entry)
+    int in_order = old == LAST_ACK || old == FIN_WAIT2 || old == CLOSING;
+    if (entry && (!in_order || entry->flags & FLAG_RESET_RECEIVED))
         closing.update(&sk, entry);
-    if (old == SYN_SENT)
-        connect_failed(sk);
+    if (old == SYN_SENT) {
+        READ(protocol, sk, OFFSET_sock_sk_protocol);
+        if (protocol == 6)
+            connect_failed(sk);
+    }
     return 0;
 }
 

@@ -275,14 +275,11 @@ static inline int some_are_pending(u64 from_now)
     return some && *some;
 }
 
-static inline void closed(u64 sk, void *tcp, int old)
+static inline void closed(u64 sk, void *tcp, int old, struct socket_entry *entry)
 {
     struct identity identity;
     struct flow flow = {};
     u64 flags = 0;
-    struct socket_entry *entry = find_socket(sk);
-    if (!entry)
-        return;
     if (entry->pair && entry->role == ROLE_CLIENT)
         remove_client(entry->pair);
     if (!(entry->flags & FLAG_UNWANTED) && identify_typed(tcp, &identity) && (entry->sampling || choose(entry, &identity))) {
@@ -354,8 +351,11 @@ int tcp_state(u64 *ctx)
         closing_by_process(sk);
     else if (old == LISTEN)
         not_listening(sk, tcp);
-    else
-        closed(sk, tcp, old);
+    else {
+        struct socket_entry *entry = find_socket(sk);
+        if (entry)
+            closed(sk, tcp, old, entry);
+    }
     return 0;
 }
 
