@@ -87,9 +87,11 @@ def _loss(stage: Stage) -> Scene:
 
 def _slow_server(stage: Stage) -> Scene:
     site = stage.site(delay=0.010)
+    # Of two kinds in equal parts, the median would be that of one or the other by chance.
+    shares = {"pages": 1.0, "api": 3.0}
     return Scene(
         site,
-        lambda: [stage.users(site, 40, sources=site.sources)],
+        lambda: [stage.users(site, 40, sources=site.sources, shares=shares)],
         lambda: site.application.change(delay=0.020),
         f"{site.front.second.ipv4}:8000",
     )  # fmt: skip
