@@ -59,8 +59,8 @@ def sentence(answer: Answer, *words: str) -> None:
         (["-n", "-1"], ["negative"]),
         (["-n", "ten"], ["whole number"]),
         (["--format", "xml"], ["'--format'"]),
-        (["-o", "/nonexistent/x.csv"], ["cannot write"]),
-        (["--queries", "/nonexistent"], ["there is no folder"]),
+        (["-o", "/dev/null/x.csv"], ["cannot write"]),
+        (["--queries", "/dev/null/none"], ["there is no folder"]),
     ],
 )
 def test_unusable_options(netrec: Run, trace: Path, arguments: list[str], words: list[str]) -> None:
