@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from netrec.filter import Filter
 from tests.support import traffic
 from tests.support.ebpf import Recording
 from tests.support.namespaces import Link, Network, wait_until
@@ -182,6 +183,18 @@ def test_a_connection_without_a_route_is_a_failed_one(network: Network, address:
     events = [one for one in recording.events_of(space.inode, "connect_failed") if one["server_port"] == 80]
     assert {one["reason"] for one in events} == {"not_sent"} and sum(one["count"] for one in events) == 3
     assert {one["flow_id"] for one in events} <= {row["flow_id"] for row in failed if row["server_port"] == 80}
+
+
+def test_a_filter_decides_on_a_connection_without_a_route(network: Network) -> None:
+    space = network.namespace()
+    with Recording(filter=Filter.read("net 2001:db8::/32 and dst port 80")) as recording:
+        with space.entered():
+            for address, port in (("192.0.2.7", 80), ("2001:db8::7", 81), ("2001:db8::7", 80)):
+                with pytest.raises(OSError, match=r"unreachable|assign"):
+                    traffic.connect(address, port)
+        recording.until(lambda: recording.of(space.inode))
+    found = [(row["server_address"], row["server_port"], row["tcp_close"]) for row in recording.of(space.inode)]
+    assert found == [("2001:db8::7", 80, "connect_failed")]
 
 
 def test_retransmitted_bytes_are_not_counted_twice(link: Link) -> None:

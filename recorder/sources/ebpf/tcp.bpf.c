@@ -143,11 +143,8 @@ static inline void connecting(u64 sk, void *tcp)
     struct identity identity;
     if (!identify_typed(tcp, &identity))
         return;
-    if (!ends_may_match(&identity, 6, ROLE_CLIENT, CONNECTING)) {
-        if (find_socket(sk))                                   /* an attempt that another's program has sent elsewhere */
-            forget(sk);
+    if (!ends_may_match(&identity, 6, ROLE_CLIENT, CONNECTING))
         return;
-    }
 #endif
     entry.start = bpf_ktime_get_boot_ns();
     entry.role = ROLE_CLIENT;
@@ -443,7 +440,10 @@ static inline void attempt_failed(u64 sk, struct socket_entry *entry, struct own
     struct identity identity;
     struct flow flow = {};
     struct socket_entry chosen = {};
-    int wanted = identify(sk, &identity);
+    u32 segments = 0;
+    /* Segments: another's program has sent it elsewhere, where the filter does not look. */
+    READ(segments, sk, OFFSET_tcp_sock_segs_out);
+    int wanted = identify(sk, &identity) && !segments;
     identity.remote = entry->attempted;
     identity.remote_port = entry->attempted_port;
     flow.id = entry->id;
@@ -497,29 +497,34 @@ int tcp_socket_destroyed(struct bpf_raw_tracepoint_args *ctx)
     return 0;
 }
 
+/* The kernel lets a program read its words of an address one by one. */
+#define address_of(words) \
+    (struct address){(u64)(words)[1] << 32 | (words)[0], (u64)(words)[3] << 32 | (words)[2]}
+
 static inline int attempt(struct bpf_sock_addr *address, struct address remote)
 {
     struct socket_entry entry = {};
-    if (address->protocol != 6 || !address->sk)
+    struct bpf_sock *socket = address->sk;
+    if (address->protocol != 6 || !socket)
         return 1;
-    u64 sk = number_of(address->sk);
+    entry.attempted = remote;
+    entry.attempted_port = network_to_host(address->user_port);
+#ifdef WITH_FILTER
+    struct identity identity = {};
+    identity.local = socket->family == 2 ? ipv4_address(socket->src_ip4) : address_of(socket->src_ip6);
+    identity.local_port = socket->src_port;
+    identity.remote = remote;
+    identity.remote_port = entry.attempted_port;
+    if (!ends_may_match(&identity, 6, ROLE_CLIENT, CONNECTING))
+        return 1;
+#endif
+    u64 sk = number_of(socket);
     struct socket_entry *before = find_socket(sk);
     if (before && before->role == ROLE_ATTEMPT) {
         struct owner owner = {};
         task_owner(bpf_get_current_task(), &owner);
         attempt_failed(sk, before, &owner);
     }
-    entry.attempted = remote;
-    entry.attempted_port = network_to_host(address->user_port);
-#ifdef WITH_FILTER
-    struct identity identity;
-    if (!identify(sk, &identity))
-        return 1;
-    identity.remote = remote;
-    identity.remote_port = entry.attempted_port;
-    if (!ends_may_match(&identity, 6, ROLE_CLIENT, CONNECTING))
-        return 1;
-#endif
     entry.role = ROLE_ATTEMPT;
     entry.start = bpf_ktime_get_boot_ns();
     insert(sk, &entry);
@@ -534,10 +539,7 @@ int tcp_attempt4(struct bpf_sock_addr *address)
 
 int tcp_attempt6(struct bpf_sock_addr *address)
 {
-    struct address remote;
-    remote.high = (u64)address->user_ip6[1] << 32 | address->user_ip6[0];
-    remote.low = (u64)address->user_ip6[3] << 32 | address->user_ip6[2];
-    return attempt(address, remote);
+    return attempt(address, address_of(address->user_ip6));
 }
 
 /* ---- iterators: run by user space, in its own time ---- */
