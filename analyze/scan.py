@@ -61,6 +61,7 @@ class Scan:
         self.views: set[str] = set()
         # Every question put to it, for reports that say how they were made.
         self.asked: list[str] = []
+        self.weighted: bool | None = None  # counting.is_weighted
         self.files: dict[str, list[files.DataFile]] = {}
         self.spools: dict[str, list[spool.Spool]] = {}
         self.connection = sandbox.connect(self.folders)

@@ -24,6 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / "benchmarks" / ".cache"
 # The command that belongs to the Python that runs the benchmark.
 NETREC = str(Path(sys.executable).with_name("netrec"))
+# An installed netrec has its bytecode; where it may not be kept, every start would compile again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 class PeerMissing(Exception):
