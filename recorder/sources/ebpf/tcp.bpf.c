@@ -250,6 +250,12 @@ static inline void established(u64 sk, void *tcp, int old)
 {
     struct identity identity;
     struct socket_entry *entry = find_socket(sk);
+    if (entry && entry->role == ROLE_ATTEMPT) {                /* still: another's program has sent it where the filter does not look */
+        if (old != SYN_RECV)
+            return;
+        forget(sk);                                            /* of a socket whose end was missed */
+        entry = 0;
+    }
     if ((!entry && old != SYN_RECV) || !identify_typed(tcp, &identity))
         return;
     if (entry && !(entry->flags & FLAG_ESTABLISHED)) {         /* also of two that connected to each other at once */
@@ -350,7 +356,7 @@ int tcp_state(u64 *ctx)
         not_listening(sk, tcp);
     else {
         struct socket_entry *entry = find_socket(sk);
-        if (entry)
+        if (entry && entry->role != ROLE_ATTEMPT)
             closed(sk, tcp, old, entry);
     }
     return 0;
