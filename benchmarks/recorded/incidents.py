@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from benchmarks.harness import Options, Report, Target
 from benchmarks.recorded.recording import SAMPLES, ask, folder, known, record, workloads
 from sample_traces.sample import Sample
@@ -19,10 +21,11 @@ def run(options: Options) -> Report:
         if name not in NO_INCIDENT
     }
     jobs = list(chosen)[: options.size(len(chosen), 1)]
-    problems = record(jobs)
+    recording = record(jobs)
+    start = time.monotonic()
     report = Report(["recorded", "pattern", "answered", "window begins after the incident", "clean time before"])
     right = named = 0
-    recorded = [job for job in jobs if job[1] not in problems]
+    recorded = [job for job in jobs if job[1] not in recording.problems]
     # A sample that came later and is not named above may know of none, either.
     done = [job for job in recorded if "incident" in known(next(iter(chosen[job].traces)))]
     for job in done:
@@ -42,7 +45,7 @@ def run(options: Options) -> Report:
         Target("right pattern first", right / max(len(done), 1), 0.9, at_least=True),
         Target("patterns named in clean time", float(named), 0.0),
     ]
-    report.notes = [f"{name} was not recorded: {problem}" for name, problem in problems.items()]
+    report.notes = recording.notes(start)
     report.notes.append(
         "not recorded: a full connection-tracking table (its limit is the whole host's) and an asymmetric path (a "
         "socket counts both sides' packets)"

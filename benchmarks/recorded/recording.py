@@ -11,8 +11,10 @@ import io
 import json
 import multiprocessing
 import sys
+import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,21 @@ AT_ONCE = 3  # they mostly wait
 SAMPLES = "samples"
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """What `record` did: `problems` by the name of a workload, how many it recorded, in how many seconds."""
+
+    problems: dict[str, str]
+    fresh: int
+    seconds: float
+
+    def notes(self, asked_since: float) -> list[str]:
+        """What was not recorded, and how long it all took; the questions were asked from a `time.monotonic` on."""
+        notes = [f"{name} was not recorded: {problem}" for name, problem in self.problems.items()]
+        recorded = f"{self.fresh} workloads recorded in {self.seconds:.0f} s" if self.fresh else "all recorded before"
+        return [*notes, f"{recorded}; the questions took {time.monotonic() - asked_since:.0f} s"]
+
+
 def workloads(group: str) -> dict[str, Sample]:
     """The workloads of a group: those of the sample traces, or `WORKLOADS` of a module of this package."""
     if group == SAMPLES:
@@ -33,8 +50,9 @@ def workloads(group: str) -> dict[str, Sample]:
     return found
 
 
-def record(jobs: Sequence[tuple[str, str]], at_once: int = AT_ONCE) -> dict[str, str]:
-    """Record those of (group, name) that are not there yet, each in a process of its own; name -> what went wrong."""
+def record(jobs: Sequence[tuple[str, str]], at_once: int = AT_ONCE) -> Recorded:
+    """Record those of (group, name) that are not there yet, each in a process of its own."""
+    start = time.monotonic()
     FOLDER.mkdir(parents=True, exist_ok=True)
     problems: dict[str, str] = {}
     # known.json is written last: a recording that has none was given up.
@@ -51,7 +69,7 @@ def record(jobs: Sequence[tuple[str, str]], at_once: int = AT_ONCE) -> dict[str,
             if problem is not None:
                 problems[name] = f"{type(problem).__name__}: {problem}"
             print(f"{name}: {problems.get(name, 'recorded')}", file=sys.stderr, flush=True)
-    return problems
+    return Recorded(problems, len(missing), time.monotonic() - start)
 
 
 def known(trace: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -32,10 +33,11 @@ class Scene:
 def run(options: Options) -> Report:
     """Record every regression (`quick`: one short one), compare before with after, and the reverse as a control."""
     names = [QUICK] if options.quick else [name for name in WORKLOADS if name != QUICK]
-    problems = record([(GROUP, name) for name in names], AT_ONCE)
+    recorded = record([(GROUP, name) for name in names], AT_ONCE)
+    start = time.monotonic()
     report = Report(["recorded", "verdict", "metrics", "first slice", "known place", "after against before"])
     found = placed = 0
-    done = [name for name in names if name not in problems]
+    done = [name for name in names if name not in recorded.problems]
     deciding = [part for metric in DECIDING for part in ("--fail-on", metric)]
     for name in done:
         trace = next(iter(WORKLOADS[name].traces))
@@ -54,7 +56,7 @@ def run(options: Options) -> Report:
         Target("named in the right slice", float(placed), float(len(names)), at_least=True),
         Target("better called regressed", float(sum(row[-1] == "regressed" for row in report.rows)), 0.0),
     ]
-    report.notes = [f"{name} was not recorded: {problem}" for name, problem in problems.items()]
+    report.notes = recorded.notes(start)
     return report
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import random
 import threading
+import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -42,9 +43,10 @@ def run(options: Options) -> Report:
     A window is drawn anew for each pair, as long as its partner and apart from it.
     """
     name = "steady_long" if options.large else "steady_short" if options.quick else "steady"
-    problems = record([(GROUP, name)])
-    if problems:
-        raise RuntimeError(problems[name])
+    recorded = record([(GROUP, name)])
+    if recorded.problems:
+        raise RuntimeError(recorded.problems[name])
+    start = time.monotonic()
     trace = next(iter(WORKLOADS[name].traces))
     pairs, uneven = draw(known(trace), options.size(PAIRS, 8))
     if not pairs:
@@ -64,6 +66,7 @@ def run(options: Options) -> Report:
     report.notes = [
         f"{len(pairs)} pairs; {uneven} more were drawn and left out, as the host was busier in one window by more than "
         f"{AS_BUSY:.0%} of its processor time",
+        *recorded.notes(start),
         "the windows of a recording overlap from pair to pair: so many pairs are not so many independent trials",
         *wrong[:10],
     ]
