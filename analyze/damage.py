@@ -10,7 +10,7 @@ from analyze.result import literal
 _QUERY_ERRORS = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException, duckdb.SyntaxException)
 
 
-def is_about_files(problem: duckdb.Error) -> bool:
+def is_about_files(problem: Exception) -> bool:
     """Whether reading a damaged file can have caused this error."""
     return not isinstance(problem, _QUERY_ERRORS)
 

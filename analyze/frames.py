@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import polars as pl
 from analyze import engine
 
 if TYPE_CHECKING:
-    from analyze.scan import Scan
+    from analyze.scan import Into, Scan
 
 # Analyses hand frames to the connection, too.
 engine.exchange_arrow()
@@ -22,12 +22,16 @@ _asked: ContextVar[list[str] | None] = ContextVar("asked", default=None)
 
 def frame(scan: Scan, sql: str, parameters: dict[str, Any] | None = None) -> pl.DataFrame:
     """A small SELECT's rows; text columns are plain strings. Errors are those of `Scan.query`."""
-    asked = _asked.get()
-    if asked is not None:
-        asked.append(sql)
+    _record(sql)
     found = pl.from_arrow(scan.query(sql, parameters).arrow())
     assert isinstance(found, pl.DataFrame)
     return found.with_columns(pl.col(pl.Categorical).cast(pl.String))
+
+
+def fold(scan: Scan, sql: str, fresh: Callable[[], Into]) -> Into:
+    """Give the rows of a large SELECT to what `fresh` makes, batch by batch. Errors are those of `Scan.query`."""
+    _record(sql)
+    return scan.fold(sql, fresh)
 
 
 @contextlib.contextmanager
@@ -42,3 +46,9 @@ def recorded() -> Iterator[list[str]]:
         _asked.reset(token)
         if outer is not None:
             outer += asked
+
+
+def _record(sql: str) -> None:
+    asked = _asked.get()
+    if asked is not None:
+        asked.append(sql)

@@ -22,7 +22,7 @@ def first_sentence(problem: BaseException) -> str:
     return re.sub(r"^[A-Z][A-Za-z ]+ Error: ", "", line).strip().rstrip(".!")
 
 
-def explain(problem: duckdb.Error, scan: Scan) -> NetrecError:
+def explain(problem: Exception, scan: Scan) -> NetrecError:
     """The error to show for a query that failed; names the nearest column or table for one that is unknown."""
     sentence = first_sentence(problem)
     if match := _UNKNOWN_TABLE.search(str(problem)):

@@ -10,10 +10,10 @@ required, so a query pays only for the tables that it reads.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from analyze import damage, engine, files, messages, own_tables, progress, sandbox, shared, spool
 from analyze.engine import duckdb
@@ -24,6 +24,19 @@ from analyze.window import resolve
 from netrec.errors import MissingTableError, TraceError
 from netrec.trace.compat import FIX_UPS
 
+if TYPE_CHECKING:
+    import pyarrow
+
+
+class Rows(Protocol):
+    """What takes rows batch by batch (see `Scan.fold`)."""
+
+    def add(self, batch: pyarrow.RecordBatch) -> None:
+        """Take some rows."""
+
+
+Into = TypeVar("Into", bound=Rows)
+_BATCH_ROWS = 1_000_000
 _TIME_COLUMN = {"flows": "end_time", "events": "time", "host": "time", "health": "end_time"}
 _START_COLUMN = {"flows": "start_time", "events": "time", "host": "time", "health": "start_time"}
 # The options of `netrec record` that fill a table.
@@ -132,6 +145,26 @@ class Scan:
         ]
         return Result(self.connection, table, merged, name)
 
+    def fold(self, sql: str, fresh: Callable[[], Into]) -> Into:
+        """Give the rows of a SELECT to what `fresh` makes, batch by batch; they are never all in memory.
+
+        When a file turns out damaged it is left out, and what `fresh` makes begins anew. Errors are those of `query`.
+        """
+        self.asked.append(sql)
+        statement = sandbox.check_select(self.connection, sql)
+        self.shared.provide(statement, self)
+        engine.exchange_arrow()
+        while True:
+            into = fresh()
+            try:
+                with progress.shown(self.connection):
+                    for batch in self.connection.sql(statement).to_arrow_reader(_BATCH_ROWS):
+                        into.add(batch)
+                return into
+            except (duckdb.Error, OSError) as problem:  # Arrow passes errors on as its own, which are an OSError
+                if not self._drop_damaged(problem):
+                    raise messages.explain(problem, self) from None
+
     def execute(self, statement: str, parameters: Mapping[str, Any] | None = None) -> duckdb.DuckDBPyConnection:
         """Run a trusted statement; a file that turns out damaged is left out and the statement runs again."""
         self.shared.provide(statement, self)
@@ -236,7 +269,7 @@ class Scan:
             conditions.append(f"{expression} < {_timestamp(self.window.until)}")
         return " and ".join(conditions) or "true"
 
-    def _drop_damaged(self, problem: duckdb.Error, rebuild: bool = True) -> bool:
+    def _drop_damaged(self, problem: Exception, rebuild: bool = True) -> bool:
         """Leave out the files that cannot be read whole; False when there is none (the error is the query's)."""
         if not damage.is_about_files(problem):
             return False

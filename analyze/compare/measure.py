@@ -1,7 +1,7 @@
-"""One window of traffic -> the small frames that a comparison rests on. The heavy part, and all of it is SQL.
+"""One window of traffic -> the small frames that a comparison rests on. The heavy part.
 
-The window is cut into time buckets (about 240, at least a second long) and eight batches of them. Rows go into a
-narrow temporary table once; every count and histogram is an aggregate of that.
+The window is cut into time buckets (about 240, at least a second long) and eight batches of them. SQL makes narrow
+rows, which `cells` counts as they come; none is kept.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from analyze import counting
+from analyze import counting, frames
+from analyze.compare.cells import Cells, code_sql, place_sql
 from analyze.compare.pairing import HOUR_US, Pairing, applies, pair
 from analyze.frames import frame
-from analyze.statistics.batch_t import BATCHES
 from analyze.statistics.quality import CaptureQuality
-from analyze.statistics.quantiles import NOT_POSITIVE, bin_sql
 
 if TYPE_CHECKING:
     from analyze.scan import Scan
@@ -38,7 +37,6 @@ HISTOGRAMS = {
 }
 # What is measured only when a metric of it is asked for. A connection is counted when it ends.
 ON_REQUEST = {"life": f"case when {ENDED} then epoch_us(end_time) - epoch_us(flow_start_time) end"}
-WIDTHS = {"flows": "INTEGER", "bytes": "BIGINT", "packets": "BIGINT", "retransmits": "INTEGER"}
 FAILED = "tcp_close = 'connect_failed'"
 # What is counted of a row is told from these facts.
 FACTS = {
@@ -48,19 +46,6 @@ FACTS = {
     "failed": f"coalesce({FAILED}, false)",
     "timed_out": "coalesce(tcp_close = 'timeout', false)",
     "reset": "coalesce(tcp_close in ('rst_sent', 'rst_received'), false)",
-}
-# The same from narrow columns, for large tables. A place in a list is found once for every different text.
-NARROW_COLUMNS = (
-    f"{FACTS['opened']} as opened, {FACTS['tcp']} as tcp, {FACTS['ended']} as ended, "
-    "list_position(['connect_failed', 'timeout', 'rst_sent', 'rst_received', 'fin'], tcp_close) as close"
-)
-NARROW_FACTS = {
-    "opened": "opened",
-    "tcp": "tcp",
-    "ended": "ended",
-    "failed": "coalesce(close = 1, false)",
-    "timed_out": "coalesce(close = 2, false)",
-    "reset": "coalesce(close in (3, 4), false)",
 }
 _SUMMED = ("bytes", "packets", "retransmits")
 _TOLD = {
@@ -73,15 +58,11 @@ _TOLD = {
 }
 
 
-def counts_of(facts: Mapping[str, str]) -> dict[str, str]:
-    """What is counted of a row, by name, as SQL over the SQL of its `FACTS`."""
-    told = {name: f"scaled(({sql.format(**facts)})::INTEGER, weight)" for name, sql in _TOLD.items()}
-    names = ("flows", *_SUMMED, *(name for name in _TOLD if name != "flows"))
-    return {name: told.get(name, name) for name in names}
-
-
-COUNTS = counts_of(FACTS)
-_ABSOLUTE = {"flows", "bytes"}
+# What is counted of a row, by name, as SQL.
+COUNTS = {name: f"scaled(({sql.format(**FACTS)})::INTEGER, weight)" for name, sql in _TOLD.items()} | {
+    name: name for name in _SUMMED
+}
+ABSOLUTE = {"flows", "bytes"}
 KEYS = ("server_port", "server_name", "role", "client_address", "server_address")
 
 
@@ -172,14 +153,18 @@ class Outline:
         return min(self.sampling)
 
 
-def evidence(least_sampling: int, facts: Mapping[str, str] = FACTS) -> dict[str, str]:
+def evidence(least_sampling: int) -> dict[str, str]:
     """`COUNTS` for inference: what only enters ratios counts as recorded, relative to the least sampling, so that no
     trial is invented; flows and bytes are those of the whole traffic.
     """
-    counts = counts_of(facts)
     if least_sampling == 1:
-        return counts
-    return {name: sql if name in _ABSOLUTE else f"({sql}) // {least_sampling}" for name, sql in counts.items()}
+        return COUNTS
+    return {name: sql if name in ABSOLUTE else f"({sql}) // {least_sampling}" for name, sql in COUNTS.items()}
+
+
+def told() -> dict[str, str]:
+    """The `COUNTS` that the facts of a row tell, as conditions on their names."""
+    return {name: sql.format(**{fact: fact for fact in FACTS}) for name, sql in _TOLD.items()}
 
 
 def outline(scan: Scan) -> Outline | None:
@@ -247,67 +232,42 @@ def measure(
     """
     histograms = HISTOGRAMS | {name: ON_REQUEST[name] for name in further}
     window = outline.window
-    connection = scan.connection
     names = strata["stratum"].unique().sort()
     numbered = strata.join(pl.DataFrame({"stratum": names, "number": range(len(names))}), on="stratum")
-    connection.register("stratum_of", numbered.select(*KEYS, "number").to_arrow())
+    scan.connection.register("stratum_of", numbered.select(*KEYS, "number").to_arrow())
     window.choose_hours(scan)
-    scan.execute(f"create or replace temp table measured as {_narrow_rows(scan, outline, histograms)}")
     try:
-        sums = ", ".join(f"sum({name})::BIGINT as {name}" for name in COUNTS)
-        logs = ", ".join(f"avg(bin_{name}) filter (bin_{name} > {NOT_POSITIVE}) as log_{name}" for name in histograms)
-        batch = f"(bucket * {BATCHES} // {window.buckets})::INTEGER"
-        buckets = frame(scan, f"select bucket::INTEGER as bucket, {sums}, {logs} from measured group by 1 order by 1")
-        counted = frame(
-            scan, f"select {batch} as batch, stratum::INTEGER as number, {sums} from measured group by 1, 2"
+        cells = frames.fold(
+            scan,
+            _narrow_rows(scan, outline, histograms, len(names)),
+            lambda: Cells(window.buckets, len(names), _SUMMED, list(histograms)),
         )
-        parts = [
-            frame(
-                scan,
-                f"select '{name}' as histogram, {batch} as batch, stratum::INTEGER as number, bin_{name} as bin, "
-                f"tally(true, weight) as count from measured where bin_{name} is not null group by 2, 3, 4",
-            )
-            for name in histograms
-        ]
     finally:
-        connection.execute("drop table measured")
-        connection.unregister("stratum_of")
-    lookup = pl.DataFrame({"number": range(len(names)), "stratum": names}, schema_overrides={"number": pl.Int32})
-    return Measured(
-        window,
-        int(strata["count"].sum()),
-        _every_bucket(buckets, window.buckets),
-        counted.join(lookup, on="number").drop("number"),
-        pl.concat(parts).join(lookup, on="number").drop("number"),
-        quality,
-    )
+        scan.connection.unregister("stratum_of")
+    counted = cells.frames(told(), ABSOLUTE, names.to_list())
+    return Measured(window, int(strata["count"].sum()), *counted, quality)
 
 
-def _narrow_rows(scan: Scan, outline: Outline, histograms: Mapping[str, str]) -> str:
-    """SQL: bucket, stratum, `COUNTS` and bins of every row that is measured, in as few bytes as they fit.
+def _narrow_rows(scan: Scan, outline: Outline, histograms: Mapping[str, str], strata: int) -> str:
+    """SQL: every row that is measured as `Cells` takes it, in as few bytes as it fits.
 
     Every step makes narrow columns of wide ones before the next: a join carries what it is given. The strata are joined
     by a hash of their keys, which costs half as much as the keys themselves.
     """
     least, weighted = outline.least_sampling, counting.is_weighted(scan)
-    keys = ", ".join(f"flow.{key}" for key in KEYS)
-    columns = ("bytes", "packets", "retransmits", *(["weight"] if weighted else []))
+    counts = evidence(least)
     values = ", ".join(f"{sql} as value_{name}" for name, sql in histograms.items())
     read = (
-        f"select {outline.window.bucket_sql} as bucket, hash({keys}) as key, {NARROW_COLUMNS}, {', '.join(columns)}, "
-        f"{values} "
-        "from flow_with_losses flow"
+        f"select {outline.window.bucket_sql} as bucket, hash({', '.join(f'flow.{key}' for key in KEYS)}) as key, "
+        f"{code_sql(OPENED)} as code, {', '.join(f'{counts[name]} as {name}' for name in _SUMMED)}, {values}"
+        + (f", weight, weight // {least} as evidence" if weighted else "")
+        + " from flow_with_losses flow"
     )
-    bins = ", ".join(f"({bin_sql(f'value_{name}')})::SMALLINT as bin_{name}" for name in histograms)
-    counts = ", ".join(
-        f"({sql})::{'BIGINT' if weighted else WIDTHS.get(name, 'TINYINT')} as {name}"
-        for name, sql in evidence(least, NARROW_FACTS).items()
-    )
-    if weighted:
-        counts += f", weight // {least} as weight"
-    narrow = f"select bucket::SMALLINT as bucket, key, {counts}, {bins} from ({read}) where bucket is not null"
+    places = ", ".join(f"{place_sql(f'value_{name}')} as place_{name}" for name in histograms)
+    columns = ("code", *_SUMMED, *(["weight", "evidence"] if weighted else []))
+    narrow = f"select bucket, key, {', '.join(columns)}, {places} from ({read}) where bucket is not null"
     return (
-        f"select bucket, number::SMALLINT as stratum, * exclude (bucket, key, number) from ({narrow}) "
+        f"select (bucket * {strata} + number)::INTEGER as cell, * exclude (bucket, key, number) from ({narrow}) "
         f"join (select hash({', '.join(KEYS)}) as key, number from stratum_of) using (key)"
     )
 
@@ -334,9 +294,3 @@ def quality_of(scan: Scan, sampling: frozenset[int]) -> CaptureQuality:
         events_lost=lost,
         gaps=gaps,
     )
-
-
-def _every_bucket(buckets: pl.DataFrame, number: int) -> pl.DataFrame:
-    """Buckets without a row are there too: no traffic is zero traffic, and no latency at all."""
-    whole = pl.DataFrame({"bucket": range(number)}, schema={"bucket": pl.Int32})
-    return whole.join(buckets, on="bucket", how="left").with_columns(pl.col(list(COUNTS)).fill_null(0)).sort("bucket")

@@ -98,25 +98,6 @@ def test_a_flow_without_a_round_trip_has_no_queueing_delay() -> None:
     assert [delay for (delay,) in found] == [None, None, 2000, 0]
 
 
-@pytest.mark.parametrize("sampling", [1, 10])
-def test_the_narrow_columns_count_what_the_wide_ones_do(sampling: int) -> None:
-    closes = "(null), ('fin'), ('timeout'), ('connect_failed'), ('rst_sent'), ('rst_received'), ('another')"
-    rows = (
-        "select *, 7 as bytes, 3 as packets, null as retransmits, 10 as weight from "
-        f"(values {closes}) a(tcp_close), (values ('tcp'), ('udp'), (null)) b(transport), "
-        "(values (1, 1), (1, 2), (null, 2)) c(flow_start_time, start_time)"
-    )
-    with duckdb.connect() as connection:
-        connection.execute("create macro scaled(counter, sampling) as counter * sampling")
-        expected = connection.execute(
-            f"select {', '.join(measure.evidence(sampling).values())} from ({rows})"
-        ).fetchall()
-        narrowed = f"select *, {measure.NARROW_COLUMNS} from ({rows})"
-        counts = measure.evidence(sampling, measure.NARROW_FACTS).values()
-        assert connection.execute(f"select {', '.join(counts)} from ({narrowed})").fetchall() == expected
-    assert len(expected) == 63 and len(set(expected)) > 10
-
-
 def test_improvement_is_the_mirror(traces: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, traces["slow"], traces["before"], "--metric", "connect_p50")
     assert code == 0
