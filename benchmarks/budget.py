@@ -1,7 +1,7 @@
 """`--max-cpu 2%` under three times the load that it can serve: what the recorder takes, and what sums are still worth.
 
 First the recorder watches a light load without a budget to speak of, so that its cost per connection is known (its
-process, and its programs in the kernel by the kernel's own statistics), then one that should take more than three times
+process, and its programs in the kernel, which time themselves), then one that should take more than three times
 2% of a core: what it takes there, measured, is raised until it does. Then it gets that load with the budget. CPU is
 measured from outside, over windows of ten seconds, after the time to settle.
 """

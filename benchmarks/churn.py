@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +16,20 @@ from benchmarks.harness import CACHE, NETREC, ROOT, Background, PeerMissing, jso
 
 # Payload bytes that each side of a connection sends.
 PAYLOAD = 200
-# One client and server that wait for each other; and two pairs, which keep both cores of a small machine busy.
-LOADS = {"one pair": 1, "two pairs": 2}
+
+
+@dataclass(frozen=True)
+class Load:
+    """Pairs of client and server; on `one_core` they share a core, and wait for none but each other."""
+
+    pairs: int
+    one_core: bool = False
+
+
+# One pair on a core of its own: the rate is what a connection takes of CPU, whatever the scheduler does, and all that
+# the programs in the kernel take is missing. Two pairs keep both cores of a small machine busy: what the recorder's own
+# process takes is missing, too.
+LOADS = {"one pair": Load(1, one_core=True), "two pairs": Load(2)}
 
 
 def build() -> Path:
@@ -28,9 +41,10 @@ def build() -> Path:
     return program
 
 
-def churn(pairs: int, connections: int) -> dict[str, Any]:
+def churn(load: Load, connections: int) -> dict[str, Any]:
     """Run the load to its end: connections, seconds, per_second, client_bytes, server_bytes, ports."""
-    return json.loads(measure([build(), str(pairs), str(connections), str(PAYLOAD), str(PAYLOAD)]).output)
+    there = ["taskset", "--cpu-list", str(max(os.sched_getaffinity(0)))] if load.one_core else []
+    return json.loads(measure([*there, build(), str(load.pairs), str(connections), str(PAYLOAD), str(PAYLOAD)]).output)
 
 
 @dataclass(frozen=True)
@@ -102,7 +116,8 @@ class InKernel:
 
 
 def in_kernel(trace: Path, connections: int, *options: str) -> InKernel:
-    """The programs' run time while a load runs; a budget that is never exceeded makes the recorder measure it."""
+    """The programs' run time while a load runs; a budget that is never exceeded makes the recorder measure it, a tenth
+    of the time."""
     running = netrec(trace, "--max-cpu", "6400%", *options).start()
     try:
         done = churn(LOADS["one pair"], connections)

@@ -5,7 +5,7 @@ a second, each a packet of its own that the host handles twice over loopback: wh
 At a fixed rate a recorder shows as CPU time first, so the load's own is the figure (the lowest of a block's short
 loads: what else the machine does meanwhile only adds). There are two loads: one that does next to nothing but let the
 kernel work (128 datagrams a system call), and one with a system call for each, at both ends, as most programs do. What
-the programs take in the kernel is measured apart, by the kernel's own statistics, and `packet_cost` measures it without
+the programs take in the kernel is measured apart, by themselves, and `packet_cost` measures it without
 the rest. The last rows are what short TCP connections pay for what is recorded beside TCP: run beside run with
 --protocols tcp.
 """
@@ -20,7 +20,7 @@ from typing import Any
 
 import duckdb
 
-from benchmarks.churn import churn, netrec
+from benchmarks.churn import LOADS, churn, netrec
 from benchmarks.harness import (
     CACHE,
     ROOT,
@@ -120,7 +120,7 @@ def _slowdown(report: Report, options: Options, folder: Path) -> None:
         what = f"more CPU in the load at {PACED:,} datagrams/s, {name}, median"
         report.targets.append(Target(what, median(more), LIMIT, "%"))
     used = _in_kernel(folder / "in-kernel", 10 * datagrams)
-    report.rows.append(["programs in the kernel, per packet at one end, their statistics included", used, "", "ns"])
+    report.rows.append(["programs in the kernel, per packet at one end", used, "", "ns"])
 
 
 def _in_kernel(trace: Path, datagrams: int) -> float:
@@ -178,7 +178,7 @@ def _connections(report: Report, options: Options, folder: Path) -> None:
     def once(name: str) -> float:
         running = netrec(folder / name.replace(",", "-"), *WAYS[name]).start()
         try:
-            return churn(1, connections)["per_second"]
+            return churn(LOADS["one pair"], connections)["per_second"]
         finally:
             running.stop()
 

@@ -291,7 +291,7 @@ RECORDER_HEALTH = (
         "programs_cpu_us",
         INT64,
         "us",
-        "run time of its programs in the kernel (null: not measured, see --max-cpu)",
+        "run time of its programs in the kernel, measured a tenth of the time (null: not measured, see --max-cpu)",
         since=2,
     ),
 )

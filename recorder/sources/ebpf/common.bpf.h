@@ -10,8 +10,10 @@ enum { ESTABLISHED = 1, SYN_SENT, SYN_RECV, FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLO
 enum { ROLE_CLIENT = 1, ROLE_SERVER, ROLE_ATTEMPT /* connect() has been called, and nothing sent yet */ };
 enum { OWNER_UNKNOWN, OWNER_CONNECT, OWNER_CLOSE, OWNER_LISTENER, OWNER_SCAN, OWNER_SEND, OWNER_CREATE };
 enum { COUNT_SEEN, COUNT_LOST_RING, COUNT_LOST_MAP, COUNT_INSERTED, COUNT_DELETED, COUNT_PENDING, COUNT_OWNERLESS,
-       COUNT_EVENTS, COUNT_LOST_EVENTS, COUNT_DATAGRAM_FLOWS, COUNT_LOST_DATAGRAMS, COUNT_LOST_DNS, COUNTERS };
-enum { CONTROL_SCAN, CONTROL_AGE, CONTROL_LISTENERS, CONTROL_EVENTS, CONTROL_DATAGRAMS, CONTROL_SAMPLING, CONTROL_PENDING, CONTROLS };
+       COUNT_EVENTS, COUNT_LOST_EVENTS, COUNT_DATAGRAM_FLOWS, COUNT_LOST_DATAGRAMS, COUNT_LOST_DNS,
+       COUNT_RUN_TIME, COUNTERS };
+enum { CONTROL_SCAN, CONTROL_AGE, CONTROL_LISTENERS, CONTROL_EVENTS, CONTROL_DATAGRAMS, CONTROL_SAMPLING, CONTROL_PENDING,
+       CONTROL_TIMING, CONTROLS };
 enum { EPHEMERAL_LOW = 32768, TASK_IS_KERNEL_THREAD = 0x200000 };
 
 struct owner {
@@ -30,7 +32,7 @@ struct identity {
 };
 
 BPF_TABLE("percpu_array", u32, u64, counters, COUNTERS);
-BPF_TABLE("array", u32, u64, control, CONTROLS);           /* scan: when it began; age: what it reports, in ns; sampling: 1 in so many flows; pending: whether any are; else: which map of two */
+BPF_TABLE("array", u32, u64, control, CONTROLS);           /* scan: when it began; age: what it reports, in ns; sampling: 1 in so many flows; pending: whether any are; timing: see PROGRAM; else: which map of two */
 
 /* By its number: where bcc cannot read /proc/kallsyms (no CAP_SYSLOG) it puts the old bpf_probe_read in this helper's place,
  * which programs of cgroups may not call. */
@@ -50,6 +52,39 @@ static inline void count(u32 which)
 {
     count_many(which, 1);
 }
+
+/* A program that a budget counts. Where there is one, now and then programs time themselves for a moment (run_times.py): the
+ * kernel's own statistics read a clock twice a run of any program of the host, which is more than many of these take, and
+ * switching them needs CAP_SYS_ADMIN. The clock is read a third time to take off what reading it takes. */
+#ifdef WITH_TIMING
+static inline u64 begin_run(void)
+{
+    u32 which = CONTROL_TIMING;
+    u64 *timing = control.lookup(&which);
+    return timing && *timing ? bpf_ktime_get_ns() : 0;
+}
+
+static inline void end_run(u64 begun)
+{
+    if (!begun)
+        return;
+    u64 ended = bpf_ktime_get_ns(), reading = bpf_ktime_get_ns() - ended, taken = ended - begun;
+    count_many(COUNT_RUN_TIME, taken > reading ? taken - reading : 0);
+}
+
+#define PROGRAM(name, type, context)                                                                                           \
+    static inline int name##_run(type context);                                                                                \
+    int name(type context)                                                                                                     \
+    {                                                                                                                          \
+        u64 begun = begin_run();                                                                                               \
+        int result = name##_run(context);                                                                                      \
+        end_run(begun);                                                                                                        \
+        return result;                                                                                                         \
+    }                                                                                                                          \
+    static inline int name##_run(type context)
+#else
+#define PROGRAM(name, type, context) int name(type context)
+#endif
 
 static inline struct address ipv4_address(u32 address)
 {

@@ -255,17 +255,17 @@ static inline int datagram(struct __sk_buff *skb, u8 sent)
     return 1;
 }
 
-int datagram_received(struct __sk_buff *skb)
+PROGRAM(datagram_received, struct __sk_buff *, skb)
 {
     return datagram(skb, 0);
 }
 
-int datagram_sent(struct __sk_buff *skb)
+PROGRAM(datagram_sent, struct __sk_buff *, skb)
 {
     return datagram(skb, 1);
 }
 
-int socket_created(struct bpf_sock *socket)
+PROGRAM(socket_created, struct bpf_sock *, socket)
 {
     if (socket->protocol == 6)
         return 1;
@@ -278,7 +278,7 @@ int socket_created(struct bpf_sock *socket)
     return 1;
 }
 
-int socket_released(struct bpf_sock *socket)
+PROGRAM(socket_released, struct bpf_sock *, socket)
 {
     if (socket->protocol == 6)
         return 1;

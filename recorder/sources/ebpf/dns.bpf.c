@@ -110,12 +110,12 @@ static inline int dns_packet(struct __sk_buff *skb, u8 sent)
     return dns_capture(skb, protocol, sent, DNS_LONGEST);
 }
 
-int dns_received(struct __sk_buff *skb)
+PROGRAM(dns_received, struct __sk_buff *, skb)
 {
     return dns_packet(skb, 0);
 }
 
-int dns_sent(struct __sk_buff *skb)
+PROGRAM(dns_sent, struct __sk_buff *, skb)
 {
     return dns_packet(skb, 1);
 }

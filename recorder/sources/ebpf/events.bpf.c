@@ -202,7 +202,7 @@ static inline void netns_of_packet(u64 skb, struct event_key *key)
     }
 }
 
-int event_retransmit(struct bpf_raw_tracepoint_args *ctx)
+PROGRAM(event_retransmit, struct bpf_raw_tracepoint_args *, ctx)
 {
     u64 sk = ctx->args[0], skb = ctx->args[1];
     u16 segments = 0;
@@ -219,19 +219,19 @@ int event_retransmit(struct bpf_raw_tracepoint_args *ctx)
     return 0;
 }
 
-int event_retransmit_synack(struct bpf_raw_tracepoint_args *ctx)
+PROGRAM(event_retransmit_synack, struct bpf_raw_tracepoint_args *, ctx)
 {
     note_socket(ctx->args[1], EVENT_RETRANSMIT, RETRANSMIT_SYN_ACK, 1);
     return 0;
 }
 
-int event_reset_received(struct bpf_raw_tracepoint_args *ctx)
+PROGRAM(event_reset_received, struct bpf_raw_tracepoint_args *, ctx)
 {
     note_socket(ctx->args[0], EVENT_RESET_RECEIVED, 0, 1);
     return 0;
 }
 
-int event_reset_sent(struct bpf_raw_tracepoint_args *ctx)
+PROGRAM(event_reset_sent, struct bpf_raw_tracepoint_args *, ctx)
 {
     u64 sk = ctx->args[0], skb = ctx->args[1];
     u32 reason = 0;
@@ -278,7 +278,7 @@ static inline void connect_failed(u64 sk)
 
 /* Attached before the programs of tcp.bpf.c: the socket is still in the map. A reset may follow where the socket was not
  * closed in the usual order, or the peer's data came after close(). */
-int event_closed(struct bpf_raw_tracepoint_args *ctx)
+PROGRAM(event_closed, struct bpf_raw_tracepoint_args *, ctx)
 {
     u64 sk = ctx->args[0];
     int old = ctx->args[1], new = ctx->args[2];
@@ -298,7 +298,7 @@ int event_closed(struct bpf_raw_tracepoint_args *ctx)
 }
 
 /* Attached before the programs of tcp.bpf.c, too: what connect() could not send is still in the table. */
-int event_socket_destroyed(struct bpf_raw_tracepoint_args *ctx)
+PROGRAM(event_socket_destroyed, struct bpf_raw_tracepoint_args *, ctx)
 {
     u64 sk = ctx->args[0];
     struct event_key key = {};
@@ -319,7 +319,7 @@ int event_socket_destroyed(struct bpf_raw_tracepoint_args *ctx)
     return 0;
 }
 
-int event_drop(struct bpf_raw_tracepoint_args *ctx)
+PROGRAM(event_drop, struct bpf_raw_tracepoint_args *, ctx)
 {
     u64 skb = ctx->args[0], sk = 0;
     u32 reason = DROPPED, length = 0;

@@ -177,6 +177,8 @@ def request(settings: Mapping[str, Any]) -> Request:
     if DATAGRAMS in parts:
         defines |= {"WITH_DATAGRAMS": 1, "DATAGRAM_SLOTS": datagram_slots(max_flows(settings))}
         defines |= {f"WANT_{name.upper()}": 1 for name in protocols.chosen(settings)}
+    if settings.get("max_cpu"):
+        defines |= {"WITH_TIMING": 1}
     if DNS in parts:
         defines |= {"DNS_RING_PAGES": DNS_RING_BYTES // _PAGE}
     filtering = kernel_filter(settings)

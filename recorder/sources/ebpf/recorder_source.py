@@ -34,6 +34,7 @@ from recorder.sources.ebpf.programs import (
     ring_bytes,
     without_copy,
 )
+from recorder.sources.ebpf.run_times import RunTimes
 
 if TYPE_CHECKING:
     from recorder.dns.names import NameTable
@@ -67,9 +68,8 @@ class EbpfSource:
         self._dns: DnsSource | None = None
         self._cgroup_terms: CgroupTerms | None = None
         self._links: list[int] = []
-        # Held for as long as a budget needs to know how long the programs run.
-        self._run_times: int | None = None
-        self._last_run_time = 0
+        # Where a budget needs to know how long the programs run.
+        self._run_times: RunTimes | None = None
         self._iterators: dict[str, int] = {}
         self._loaded: Loaded | None = None
         self._ring: RingBuffer | None = None
@@ -111,7 +111,10 @@ class EbpfSource:
         self._counters = syscalls.PerCpuArray(loaded.maps["counters"], len(r.COUNTERS))
         self._set_control(r.CONTROL_SAMPLING, self._effort.sampling)
         if self._context.settings.get("max_cpu"):
-            self._run_times = syscalls.keep_run_times()
+            self._run_times = RunTimes(
+                lambda timing: self._set_control(r.CONTROL_TIMING, timing),
+                lambda: int(self._counters.read()[r.COUNTERS.index("run_time")]),
+            )
         filtering = kernel_filter(self._context.settings)
         if filtering and filtering.cgroup_terms:
             from recorder.sources.ebpf.kernel_filter import CgroupTerms
@@ -185,6 +188,8 @@ class EbpfSource:
             self._datagrams.poll()
         if self._dns:
             self._dns.poll()
+        if self._run_times:
+            self._run_times.step()
         return fill * 4 > self._ring_size
 
     def _drain(self) -> int:
@@ -239,9 +244,7 @@ class EbpfSource:
             ring_limit=self._ring_size,
         )
         if self._run_times is not None:
-            run_time = sum(syscalls.run_time_ns(descriptor) for descriptor in self._programs())
-            health.programs_cpu_us = (run_time - self._last_run_time) // 1000
-            self._last_run_time = run_time
+            health.programs_cpu_us = self._run_times.take()
         if self._datagrams:
             health.events_seen += self._datagrams.rows_made
             health.owners_known += self._datagrams.owners_known
@@ -252,6 +255,8 @@ class EbpfSource:
 
     def stop(self) -> Iterator[tuple[str, Any]]:
         """Detach, and make the last rows: of what has ended, and of what is still open (`forced`)."""
+        if self._run_times:
+            self._run_times.stop()
         self._detach()
         if self._events:
             self._events.take()
@@ -275,9 +280,6 @@ class EbpfSource:
         for link in self._iterators.values():
             os.close(link)
         self._iterators = {}
-        if self._run_times is not None:
-            os.close(self._run_times)
-            self._run_times = None
         if self._ring is not None:
             self._ring.close()
             self._ring = None
@@ -287,11 +289,6 @@ class EbpfSource:
         if self._loaded is not None:
             self._loaded.close()
             self._loaded = self._datagrams = None
-
-    def _programs(self) -> list[int]:
-        """The programs that run in others' context; iterators run in ours, and count as our own time."""
-        assert self._loaded is not None
-        return [number for name, number in self._loaded.functions.items() if not name.startswith("bpf_iter__")]
 
     def _detach(self) -> None:
         for link in self._links:

@@ -58,7 +58,8 @@ COUNTERS = (
     "datagram_flows",
     "lost_datagrams",
     "lost_dns",
+    "run_time",
 )
 # Places of the array `control`.
 CONTROL_SCAN, CONTROL_AGE, CONTROL_LISTENERS, CONTROL_EVENTS, CONTROL_DATAGRAMS = range(5)
-CONTROL_SAMPLING, CONTROL_PENDING = 5, 6
+CONTROL_SAMPLING, CONTROL_PENDING, CONTROL_TIMING = 5, 6, 7

@@ -326,7 +326,7 @@ static inline void closed(u64 sk, void *tcp, int old, struct socket_entry *entry
  * copy sees every event; the copy that comes first takes it on and the second recognises it. After an interruption the
  * second may not: whatever is done here may be done twice. (Nothing interrupts an event that interrupts: softirqs do
  * not nest, and no hard interrupt changes the state of a socket. A socket's own changes come one after the other.) */
-int tcp_state(u64 *ctx)
+PROGRAM(tcp_state, u64 *, ctx)
 {
     int old = ctx[1], new = ctx[2];
     if (new > LISTEN || !(1 << new & (1 << SYN_SENT | 1 << ESTABLISHED | 1 << FIN_WAIT1 | 1 << LAST_ACK | 1 << CLOSED | 1 << LISTEN)))
@@ -362,7 +362,7 @@ int tcp_state(u64 *ctx)
     return 0;
 }
 
-int tcp_reset_received(struct bpf_raw_tracepoint_args *ctx)
+PROGRAM(tcp_reset_received, struct bpf_raw_tracepoint_args *, ctx)
 {
     u64 sk = ctx->args[0];
     struct socket_entry *entry = find_socket(sk);
@@ -422,7 +422,7 @@ static inline void emit_pending(u64 sk, u8 flags, struct owner *owner)
     flows.ringbuf_submit(slot, 1);
 }
 
-int tcp_reset_sent(struct bpf_raw_tracepoint_args *ctx)
+PROGRAM(tcp_reset_sent, struct bpf_raw_tracepoint_args *, ctx)
 {
     u64 sk = ctx->args[0];
     if (!sk)
@@ -485,7 +485,7 @@ static inline void attempt_failed(u64 sk, struct socket_entry *entry, struct own
 }
 
 /* close() of a socket that the peer had reset, or whose connect() had failed: in the closing process's context. */
-int tcp_socket_destroyed(struct bpf_raw_tracepoint_args *ctx)
+PROGRAM(tcp_socket_destroyed, struct bpf_raw_tracepoint_args *, ctx)
 {
     u64 sk = ctx->args[0];
     struct owner owner = {};
@@ -510,17 +510,15 @@ int tcp_socket_destroyed(struct bpf_raw_tracepoint_args *ctx)
 static inline int attempt(struct bpf_sock_addr *address, struct address remote)
 {
     struct socket_entry entry = {};
+    struct identity identity = {};
     struct bpf_sock *socket = address->sk;
     if (address->protocol != 6 || !socket)
         return 1;
-    entry.attempted = remote;
-    entry.attempted_port = network_to_host(address->user_port);
-#ifdef WITH_FILTER
-    struct identity identity = {};
     identity.local = socket->family == 2 ? ipv4_address(socket->src_ip4) : address_of(socket->src_ip6);
     identity.local_port = socket->src_port;
     identity.remote = remote;
-    identity.remote_port = entry.attempted_port;
+    identity.remote_port = network_to_host(address->user_port);
+#ifdef WITH_FILTER
     if (!ends_may_match(&identity, 6, ROLE_CLIENT, CONNECTING))
         return 1;
 #endif
@@ -531,6 +529,11 @@ static inline int attempt(struct bpf_sock_addr *address, struct address remote)
         task_owner(bpf_get_current_task(), &owner);
         attempt_failed(sk, before, &owner);
     }
+    /* As it will be asked when it has failed: with the ends as they are now. */
+    if (!in_sample(&identity.local, identity.local_port, &identity.remote, identity.remote_port, sampling_now()))
+        return 1;
+    entry.attempted = identity.remote;
+    entry.attempted_port = identity.remote_port;
     entry.role = ROLE_ATTEMPT;
     entry.start = bpf_ktime_get_boot_ns();
     insert(sk, &entry);
@@ -538,12 +541,12 @@ static inline int attempt(struct bpf_sock_addr *address, struct address remote)
 }
 
 /* connect(): what follows, a SYN, takes the entry over; where nothing follows, it has failed. */
-int tcp_attempt4(struct bpf_sock_addr *address)
+PROGRAM(tcp_attempt4, struct bpf_sock_addr *, address)
 {
     return attempt(address, ipv4_address(address->user_ip4));
 }
 
-int tcp_attempt6(struct bpf_sock_addr *address)
+PROGRAM(tcp_attempt6, struct bpf_sock_addr *, address)
 {
     return attempt(address, address_of(address->user_ip6));
 }
