@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
 
@@ -14,6 +15,7 @@ from analyze import engine
 if TYPE_CHECKING:
     from analyze.scan import Into, Scan
 
+Found = TypeVar("Found")
 # Analyses hand frames to the connection, too.
 engine.exchange_arrow()
 
@@ -32,6 +34,29 @@ def fold(scan: Scan, sql: str, fresh: Callable[[], Into]) -> Into:
     """Give the rows of a large SELECT to what `fresh` makes, batch by batch. Errors are those of `Scan.query`."""
     _record(sql)
     return scan.fold(sql, fresh)
+
+
+def at_once(function: Callable[..., Found], scans: Sequence[Scan], *others: Iterable[Any]) -> list[Found]:
+    """`map` over scans, with all calls at the same time: while one of them is busy in Python, the other reads.
+
+    What is asked is recorded in the order of the scans.
+    """
+
+    def answer(*each: Any) -> tuple[Found, list[str]]:
+        with recorded() as asked:
+            return function(*each), asked
+
+    with ThreadPoolExecutor(len(scans)) as pool:
+        try:
+            found = list(pool.map(answer, scans, *others))
+        except BaseException:
+            for scan in scans:
+                scan.connection.interrupt()
+            raise
+    for _, asked in found:
+        for sql in asked:
+            _record(sql)
+    return [one for one, _ in found]
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import duckdb
 
 PATIENCE, STEP, WIDTH = 1.0, 0.2, 30
+_line = threading.Lock()  # of statements that run at the same time one has the line
 
 
 def line(percent: float, ascii_only: bool = False) -> str:
@@ -39,9 +40,16 @@ def shown(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 
 def _watch(connection: duckdb.DuckDBPyConnection, over: threading.Event) -> None:
-    ascii_only = "utf" not in (sys.stderr.encoding or "").lower()
-    if over.wait(PATIENCE):
+    if over.wait(PATIENCE) or not _line.acquire(blocking=False):
         return
+    try:
+        _draw(connection, over)
+    finally:
+        _line.release()
+
+
+def _draw(connection: duckdb.DuckDBPyConnection, over: threading.Event) -> None:
+    ascii_only = "utf" not in (sys.stderr.encoding or "").lower()
     while not over.wait(STEP):
         sys.stderr.write("\r" + line(connection.query_progress(), ascii_only))
         sys.stderr.flush()

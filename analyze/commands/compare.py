@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,7 +73,7 @@ def command(
     need_statistics()
     from analyze import answer
     from analyze.compare import document, explain, measure, survival, windows
-    from analyze.frames import recorded
+    from analyze.frames import at_once, recorded
     from analyze.statistics.assessment import Window, assess
     from analyze.statistics.comparison import REGRESSED
 
@@ -83,7 +84,7 @@ def command(
         scan.require("flows")
     import_meanwhile()
     with recorded() as outlined:
-        outlines = [measure.outline(scan) for scan in scans]
+        outlines = at_once(measure.outline, scans)
     for name, outline in zip(("baseline", "candidate"), outlines, strict=True):
         if outline is None:
             raise UsageError(f"the {name} has no flow in its window", "widen the window, or see netrec inspect")
@@ -96,10 +97,7 @@ def command(
     strata = measure.name_strata(before.combinations, after.combinations)
     further = {metric.histogram for metric in chosen} & measure.ON_REQUEST.keys()
     with recorded() as measured:
-        sides = [
-            measure.measure(scan, outline, names, quality, further)
-            for scan, outline, names, quality in zip(scans, (before, after), strata, qualities, strict=True)
-        ]
+        sides = at_once(partial(measure.measure, further=further), scans, (before, after), strata, qualities)
     windows_measured = [
         Window(one.window.seconds, one.buckets, one.counts, one.histograms, one.quality) for one in sides
     ]

@@ -4,6 +4,7 @@
     pairing.py   which hours of long windows are held against each other, and what follows from it
     measure.py   one window -> small frames (buckets, counts by stratum, histograms)
     cells.py     the narrow rows that SQL makes of a window, counted
+    lookup.py    numbers by key for whole columns, instead of a join
     survival.py  SQL: how long connections live, those that the window cuts too
     explain.py   SQL: where a change comes from, new and vanished edges
     document.py  the outcome as an `analyze.answer.Answer`, as documented JSON and as JUnit XML

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from analyze.compare.lookup import ABSENT, Lookup
 from analyze.statistics.batch_t import BATCHES
 from analyze.statistics.quantiles import NOT_POSITIVE, bin_of, bin_sql
 
@@ -65,13 +66,15 @@ def counted_of(told: Mapping[str, str]) -> pl.DataFrame:
 class Cells:
     """Tables of `buckets` x `strata` that batches of rows are added to.
 
-    A batch has the columns cell (bucket * strata + stratum), code, one for each of `sums`, `place_<histogram>` for each
-    of `histograms`, and, where rows stand for several flows, weight (how many) and evidence (how many count as
-    recorded).
+    A batch has the columns bucket, key (of which `stratum_of` knows the stratum: rows of others are left out), code,
+    one for each of `sums`, `place_<histogram>` for each of `histograms`, and, where rows stand for several flows,
+    weight (how many) and evidence (how many count as recorded).
     """
 
-    def __init__(self, buckets: int, strata: int, sums: Sequence[str], histograms: Sequence[str]) -> None:
-        self.buckets, self.strata = buckets, strata
+    def __init__(
+        self, buckets: int, strata: int, stratum_of: Lookup, sums: Sequence[str], histograms: Sequence[str]
+    ) -> None:
+        self.buckets, self.strata, self.stratum_of = buckets, strata, stratum_of
         cells = np.arange(buckets * strata)
         self._bucket = (cells // strata).astype(np.int32)
         batch = self._bucket * BATCHES // buckets
@@ -83,10 +86,13 @@ class Cells:
 
     def add(self, batch: pyarrow.RecordBatch) -> None:
         """Count the rows of a batch."""
-        if not batch.num_rows:
-            return
         columns = {name: batch.column(name).to_numpy() for name in batch.schema.names}
-        cell, evidence = columns["cell"], columns.get("evidence")
+        stratum = self.stratum_of.find(columns["key"])
+        known = stratum != ABSENT
+        if not known.all():
+            stratum, columns = stratum[known], {name: column[known] for name, column in columns.items()}
+        cell = columns["bucket"] * np.int32(self.strata) + stratum
+        evidence = columns.get("evidence")
         for name, table in self._codes.items():
             # Without weights both are the same.
             if name == "evidence" or evidence is not None:
@@ -144,7 +150,7 @@ def _add(
 ) -> None:
     """Add one, or the weight, at every (row, place)."""
     # Most bins are never met: the table of a batch is as narrow as it can be.
-    span = int(places.max()) + 1
+    span = int(places.max(initial=0)) + 1
     counted = np.bincount(rows * np.int32(span) + places, weights, len(table) * span)
     table[:, :span] += counted.reshape(-1, span).astype(np.int64, copy=False)
 

@@ -15,6 +15,7 @@ import polars as pl
 
 from analyze import counting, frames
 from analyze.compare.cells import Cells, code_sql, place_sql
+from analyze.compare.lookup import Lookup
 from analyze.compare.pairing import HOUR_US, Pairing, applies, pair
 from analyze.frames import frame
 from analyze.statistics.quality import CaptureQuality
@@ -233,27 +234,29 @@ def measure(
     histograms = HISTOGRAMS | {name: ON_REQUEST[name] for name in further}
     window = outline.window
     names = strata["stratum"].unique().sort()
-    numbered = strata.join(pl.DataFrame({"stratum": names, "number": range(len(names))}), on="stratum")
-    scan.connection.register("stratum_of", numbered.select(*KEYS, "number").to_arrow())
+    stratum_of = _lookup(scan, strata, names)
     window.choose_hours(scan)
-    try:
-        cells = frames.fold(
-            scan,
-            _narrow_rows(scan, outline, histograms, len(names)),
-            lambda: Cells(window.buckets, len(names), _SUMMED, list(histograms)),
-        )
-    finally:
-        scan.connection.unregister("stratum_of")
+    cells = frames.fold(
+        scan,
+        _narrow_rows(scan, outline, histograms),
+        lambda: Cells(window.buckets, len(names), stratum_of, _SUMMED, list(histograms)),
+    )
     counted = cells.frames(told(), ABSOLUTE, names.to_list())
     return Measured(window, int(strata["count"].sum()), *counted, quality)
 
 
-def _narrow_rows(scan: Scan, outline: Outline, histograms: Mapping[str, str], strata: int) -> str:
-    """SQL: every row that is measured as `Cells` takes it, in as few bytes as it fits.
+def _lookup(scan: Scan, strata: pl.DataFrame, names: pl.Series) -> Lookup:
+    """The place among `names` of each combination's stratum, by the hash of its keys, as DuckDB has it."""
+    scan.connection.register("combinations", strata.select(*KEYS).with_row_index("place").to_arrow())
+    try:
+        hashed = frame(scan, f"select hash({', '.join(KEYS)}) as key from combinations order by place")
+    finally:
+        scan.connection.unregister("combinations")
+    return Lookup(hashed["key"].to_numpy(), names.search_sorted(strata["stratum"]).to_numpy())
 
-    Every step makes narrow columns of wide ones before the next: a join carries what it is given. The strata are joined
-    by a hash of their keys, which costs half as much as the keys themselves.
-    """
+
+def _narrow_rows(scan: Scan, outline: Outline, histograms: Mapping[str, str]) -> str:
+    """SQL: every row that is measured as `Cells` takes it, in as few bytes as it fits."""
     least, weighted = outline.least_sampling, counting.is_weighted(scan)
     counts = evidence(least)
     values = ", ".join(f"{sql} as value_{name}" for name, sql in histograms.items())
@@ -264,12 +267,8 @@ def _narrow_rows(scan: Scan, outline: Outline, histograms: Mapping[str, str], st
         + " from flow_with_losses flow"
     )
     places = ", ".join(f"{place_sql(f'value_{name}')} as place_{name}" for name in histograms)
-    columns = ("code", *_SUMMED, *(["weight", "evidence"] if weighted else []))
-    narrow = f"select bucket, key, {', '.join(columns)}, {places} from ({read}) where bucket is not null"
-    return (
-        f"select (bucket * {strata} + number)::INTEGER as cell, * exclude (bucket, key, number) from ({narrow}) "
-        f"join (select hash({', '.join(KEYS)}) as key, number from stratum_of) using (key)"
-    )
+    columns = ("key", "code", *_SUMMED, *(["weight", "evidence"] if weighted else []))
+    return f"select bucket::SMALLINT as bucket, {', '.join(columns)}, {places} from ({read}) where bucket is not null"
 
 
 def quality_of(scan: Scan, sampling: frozenset[int]) -> CaptureQuality:

@@ -9,6 +9,7 @@ import pytest
 
 from analyze.compare import measure
 from analyze.compare.cells import Cells, code_sql, place_sql
+from analyze.compare.lookup import ABSENT, Lookup
 from analyze.statistics.quantiles import NOT_POSITIVE, bin_sql
 
 BUCKETS, STRATA, BATCHES = 16, 3, 8
@@ -25,6 +26,11 @@ COUNTED = f"""
     case when n % 3 > 0 then 8 * (n % 3) else 4 end as weight
   from ({ROWS})
 """
+
+
+def lookup(connection: duckdb.DuckDBPyConnection) -> Lookup:
+    keys = connection.sql(f"select hash(stratum::INTEGER) as key from range({STRATA}) t(stratum) order by stratum")
+    return Lookup(keys.pl()["key"].to_numpy(), np.arange(STRATA))
 
 
 def compared(connection: duckdb.DuckDBPyConnection, counted: pl.DataFrame, sql: str) -> None:
@@ -44,12 +50,14 @@ def test_tables_are_what_grouping_gives(weighted: bool, rows: int) -> None:
         connection.execute(f"create macro scaled(counter, sampling) as counter {'* sampling' if weighted else ''}")
         connection.execute(f"create table counted as {COUNTED}")
         narrow = (
-            f"select bucket * {STRATA} + stratum as cell, {code_sql(measure.OPENED)} as code, bytes, "
+            f"select bucket::SMALLINT as bucket, hash(stratum) as key, {code_sql(measure.OPENED)} as code, bytes, "
             f"{sql['packets']} as packets, {sql['retransmits']} as retransmits, {place_sql('value')} as place_value"
             + (f", weight, weight // {least} as evidence" if weighted else "")
         )
-        cells = Cells(BUCKETS, STRATA, ["bytes", "packets", "retransmits"], ["value"])
-        for batch in connection.sql(f"{narrow} from counted").to_arrow_reader(rows):
+        cells = Cells(BUCKETS, STRATA, lookup(connection), ["bytes", "packets", "retransmits"], ["value"])
+        # Rows of a stratum that nobody knows count nowhere.
+        unknown = "select * from counted union all select * replace (99 as stratum) from counted"
+        for batch in connection.sql(f"{narrow} from ({unknown})").to_arrow_reader(rows):
             cells.add(batch)
         buckets, groups, histograms = cells.frames(measure.told(), measure.ABSOLUTE, ["a", "b", "c"])
         sums = ", ".join(f"sum({one})::BIGINT as {name}" for name, one in sql.items())
@@ -75,7 +83,20 @@ def test_tables_are_what_grouping_gives(weighted: bool, rows: int) -> None:
 
 
 def test_no_rows_are_no_traffic() -> None:
-    cells = Cells(BUCKETS, STRATA, ["bytes"], ["value"])
+    cells = Cells(BUCKETS, STRATA, lookup(duckdb.connect()), ["bytes"], ["value"])
     buckets, groups, histograms = cells.frames(measure.told(), measure.ABSOLUTE, ["a", "b", "c"])
     assert buckets.height == BUCKETS and buckets["bytes"].sum() == 0 and buckets["log_value"].null_count() == BUCKETS
     assert groups.is_empty() and histograms.is_empty()
+
+
+@pytest.mark.parametrize("number", [0, 1, 5, 3000])
+def test_every_key_is_found_and_no_other(number: int) -> None:
+    keys = np.random.default_rng(number).integers(0, 2**64, number, dtype=np.uint64)
+    keys[::2] &= np.uint64(2**63 + 3)  # half of them want the same few slots
+    keys = np.unique(keys)
+    found = Lookup(keys, np.arange(len(keys)) * 2)
+    many = np.tile(keys, 3)
+    assert (found.find(many) == np.tile(np.arange(len(keys)) * 2, 3)).all()
+    others = np.setdiff1d(np.arange(1000, dtype=np.uint64), keys)
+    assert (found.find(others) == ABSENT).all()
+    assert len(found.find(keys[:0])) == 0
