@@ -14,6 +14,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "Show what a trace holds: captures, times, gaps, losses.",
     ),
     "verify": ("analyze.commands.verify", "command", "Check every file of a trace whole."),
+    "compact": ("analyze.commands.compact", "command", "Merge a trace's many small files into fewer, larger ones."),
 }
 
 ANALYSES: dict[str, tuple[str, str, str]] = {

@@ -76,7 +76,7 @@ def may_be_open(scan: Scan) -> bool:
     last: dict[tuple[str, str], tuple[int, str]] = {}
     for file in scan.files["flows"]:
         key = (file.name.host, file.name.capture)
-        last[key] = max(last.get(key, (0, "")), (file.name.sequence, file.footer.text("closed")))
+        last[key] = max(last.get(key, (0, "")), (file.name.numbers[-1], file.footer.text("closed")))
     return any(closed != "end" for _, closed in last.values())
 
 

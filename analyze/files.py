@@ -6,13 +6,14 @@ A file that cannot be used never stops the others: it is named in one sentence (
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from analyze import footer
 from netrec.errors import TraceError
-from netrec.trace.layout import SPOOL_FOLDER, TraceFile
+from netrec.trace.layout import SPOOL_FOLDER, TraceFile, replaced
 
 # A row's interval may start before its file's hour, and a file is opened in its hour but closed after it.
 MARGIN = timedelta(hours=1)
@@ -67,8 +68,31 @@ def tables_of(folders: list[Path]) -> list[str]:
     return sorted(found)
 
 
+def open_all(
+    folder: Path, table: str, since: datetime | None = None, until: datetime | None = None
+) -> tuple[list[DataFile], list[Skipped]]:
+    """A table's files whose hour can hold rows of [since, until): those that can be read, and the others."""
+    paths = find(folder, table, since, until)
+    while True:
+        checked = [check(folder, path) for path in paths]
+        good = [one for one in checked if isinstance(one, DataFile)]
+        bad = [one for one in checked if isinstance(one, Skipped)]
+        # Files that are merged or that have expired go at any time; then the folder has changed.
+        if not vanished(one.path for one in bad) or (again := find(folder, table, since, until)) == paths:
+            return good, bad
+        paths = again
+
+
+def vanished(paths: Iterable[str]) -> bool:
+    """Whether one of the files is not there any more."""
+    return any(not os.path.lexists(path) for path in paths)
+
+
 def find(folder: Path, table: str, since: datetime | None = None, until: datetime | None = None) -> list[Path]:
-    """Paths below `folder` of a table's files whose hour can hold rows of [since, until); newest partition last."""
+    """Paths below `folder` of a table's files whose hour can hold rows of [since, until); newest partition last.
+
+    Files that a merged one replaces are none of them.
+    """
     found: list[Path] = []
     first = (since - MARGIN - timedelta(hours=1)).astimezone(UTC) if since else None
     last = (until + MARGIN).astimezone(UTC) if until else None
@@ -77,8 +101,17 @@ def find(folder: Path, table: str, since: datetime | None = None, until: datetim
             start = _hour(date.name, hour.name)
             if start and ((first and start < first) or (last and start > last)):
                 continue
-            with os.scandir(hour) as entries:
-                found += sorted(Path(entry.path) for entry in entries if _is_candidate(entry.name))
+            names = _names(hour)
+            found += [hour / name for name in sorted(names.difference(replaced(names)))]
+    return found
+
+
+def find_replaced(folder: Path, table: str) -> list[tuple[Path, Path]]:
+    """Files of a table that are no part of the trace any more, each with the merged file that replaces it."""
+    found: list[tuple[Path, Path]] = []
+    for date in _partitions(folder / table, "date="):
+        for hour in _partitions(date, "hour="):
+            found += [(hour / name, hour / merged) for name, merged in sorted(replaced(_names(hour)).items())]
     return found
 
 
@@ -93,9 +126,16 @@ def check(folder: Path, path: Path) -> DataFile | Skipped:
         return Skipped(str(path), str(problem))
 
 
-def _is_candidate(name: str) -> bool:
-    # Files under a temporary name are still being written: they are no part of the trace yet.
-    return name.endswith(".parquet") and not name.startswith(".")
+def _names(hour: Path) -> set[str]:
+    """The names of the files of a partition; none when it has just gone."""
+    try:
+        with os.scandir(hour) as entries:
+            # Files under a temporary name are still being written: they are no part of the trace yet.
+            return {
+                entry.name for entry in entries if entry.name.endswith(".parquet") and not entry.name.startswith(".")
+            }
+    except FileNotFoundError:
+        return set()
 
 
 def _partitions(folder: Path, prefix: str) -> list[Path]:

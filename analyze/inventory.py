@@ -83,15 +83,13 @@ def take(folders: Iterable[Path]) -> Inventory:
         files.check_folder(folder)
         tables = files.tables_of([folder])
         for table in tables:
-            for path in files.find(folder, table):
-                checked = files.check(folder, path)
-                if isinstance(checked, files.Skipped):
-                    skipped.append(checked)
-                    continue
+            good, bad = files.open_all(folder, table)
+            skipped += bad
+            for checked in good:
                 try:
                     about = checked.footer.file
                 except TraceError as problem:
-                    skipped.append(files.Skipped(str(path), str(problem)))
+                    skipped.append(files.Skipped(checked.path, str(problem)))
                     continue
                 key = (folder, checked.name.host, checked.name.capture)
                 _add(captures.setdefault(key, Capture(*key)), table, checked, about)
@@ -126,10 +124,11 @@ def _add(capture: Capture, table: str, file: files.DataFile, about: FileMetadata
     capture.size += file.footer.size
     # Every table's file carries the interval's losses: count them once.
     capture.lost += about.events_lost if table == "flows" else 0
-    capture.sequences.setdefault(table, []).append(file.name.sequence)
-    capture.last = max(capture.last, (file.name.sequence, about.closed))
-    try:
-        opened, closed = datetime.fromisoformat(about.opened), datetime.fromisoformat(about.closed_time)
-    except ValueError:
-        return
-    capture.spans.append((microseconds(opened), microseconds(closed)))
+    for original in about.originals:
+        capture.sequences.setdefault(table, []).append(original.sequence)
+        capture.last = max(capture.last, (original.sequence, original.closed))
+        try:
+            opened, closed = datetime.fromisoformat(original.opened), datetime.fromisoformat(original.closed_time)
+        except ValueError:
+            continue
+        capture.spans.append((microseconds(opened), microseconds(closed)))

@@ -79,10 +79,14 @@ def format_page() -> str:
         _GENERATED,
         f"# The trace format, version {metadata.FORMAT_VERSION}\n",
         "A trace is a folder of Parquet files, each complete in itself:\n",
-        "```\n<trace>/<table>/date=2026-11-22/hour=20/<host>-<capture>-<sequence>.parquet\n```\n",
+        "```\n<trace>/<table>/date=2026-11-22/hour=20/<host>-<capture>-<sequence>.parquet\n"
+        "<trace>/<table>/date=2026-11-22/hour=20/<host>-<capture>-<first>_<last>.parquet\n```\n",
         "The partition is the UTC hour in which the file was opened. Columns are only ever added: a file that lacks "
         "one reads as null. Every file's footer carries, under keys that begin with `netrec.`, who recorded it, how, "
-        "and what was lost.\n",
+        "and what was lost. The second name is that of files merged by `netrec compact`: it holds all those numbers, "
+        "and `netrec.parts` says what their footers said. While it is at work, or after it was killed, files that were "
+        "merged may still lie beside it: netrec knows that they are no part of the trace any more, other engines count "
+        "their rows twice until it has run again.\n",
     ]
     for table in tables.TABLES.values():
         needs = f" Recorded with `{table.needs}`." if table.needs else ""

@@ -43,7 +43,7 @@ _START_COLUMN = {"flows": "start_time", "events": "time", "host": "time", "healt
 RECORDED_BY = {"events": "--events", "host": "--source ebpf,host"}
 _FEW_FILES = 64
 _LARGE_FILE = 2**20
-_CAPTURE = r"regexp_extract(filename, '([^/]+)-[0-9]+\.parquet$', 1)"
+_CAPTURE = r"regexp_extract(filename, '([^/]+)-[0-9_]+\.parquet$', 1)"
 
 
 class Scan:
@@ -192,14 +192,13 @@ class Scan:
         spools = [found for folder in self.folders for found in spool.find(folder, table)]
         good: list[files.DataFile] = []
         for folder in self.folders:
-            for path in files.find(folder, table, self.window.since, self.window.until):
-                checked = files.check(folder, path)
-                if isinstance(checked, files.Skipped):
-                    self.skipped.append(checked)
-                else:
-                    good.append(checked)
+            opened, bad = files.open_all(folder, table, self.window.since, self.window.until)
+            good += opened
+            self.skipped += [one for one in bad if one not in self.skipped]
         self.files[table] = good
-        finished = {(file.folder, file.name.host, file.name.capture, file.name.sequence) for file in good}
+        finished = {
+            (file.folder, file.name.host, file.name.capture, number) for file in good for number in file.name.numbers
+        }
         self.spools[table] = [found for found in spools if found.identity not in finished and found.rows]
 
     def _recorded(self, table: str) -> bool:
@@ -270,11 +269,18 @@ class Scan:
         return " and ".join(conditions) or "true"
 
     def _drop_damaged(self, problem: Exception, rebuild: bool = True) -> bool:
-        """Leave out the files that cannot be read whole; False when there is none (the error is the query's)."""
+        """Leave out the files that cannot be read whole, and look again where files went (merged, or expired); False
+        when there is none of either (the error is the query's)."""
         if not damage.is_about_files(problem):
             return False
         dropped = False
         for table, opened in self.files.items():
+            if files.vanished(file.path for file in opened):
+                dropped = True
+                self._open(table)
+                if rebuild:
+                    self._create_view(table)
+                continue
             bad = damage.find(self.connection, opened)
             if not bad:
                 continue
@@ -293,10 +299,7 @@ class Scan:
             if table not in self.tables:
                 continue
             for folder in self.folders:
-                found = files.find(folder, table)
-                candidates = [
-                    checked for path in found if isinstance(checked := files.check(folder, path), files.DataFile)
-                ]
+                candidates, _ = files.open_all(folder, table)
                 moments = [self._newest(candidates, table)] if candidates else []
                 moments += [one.newest(self.time_column(table)) for one in spool.find(folder, table)]
                 newest = max([moment for moment in [*moments, newest] if moment], default=None)
@@ -311,6 +314,9 @@ class Scan:
         try:
             newest = first(self.connection, statement)[0]
         except duckdb.Error:
+            if files.vanished(file.path for file in group):
+                again, _ = files.open_all(group[0].folder, table)
+                return self._newest(again, table) if again else None
             bad = {skipped.path for skipped in damage.find(self.connection, candidates)}
             rest = [file for file in candidates if file.path not in bad]
             return self._newest(rest, table) if bad and rest else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -37,6 +38,11 @@ def problems_of(folder: Path) -> tuple[list[str], int, int]:
 
 def verify_file(folder: Path, path: Path) -> int:
     """Read one file whole and return its rows; raises `TraceError` that says what is wrong with it."""
+    return sum(batch.num_rows for batch in read_whole(folder, path))
+
+
+def read_whole(folder: Path, path: Path) -> Iterator[pa.RecordBatch]:
+    """Every row of a file, a batch at a time; raises `TraceError` when anything is wrong, at the end at last."""
     name = TraceFile.parse(path.relative_to(folder))
     if name is None:
         raise TraceError("not a file of a trace: its name is not <host>-<capture>-<sequence>.parquet")
@@ -44,17 +50,20 @@ def verify_file(folder: Path, path: Path) -> int:
     if isinstance(checked, files.Skipped):
         raise TraceError(checked.reason)
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        # Nothing is read ahead: files are many and small, or read from end to end.
+        with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
             about = metadata.decode_file(file.schema_arrow.metadata)
             _check_names(name, about)
             _check_schema(file.schema_arrow, about)
-            counted = sum(batch.num_rows for batch in file.iter_batches())
+            counted = 0
+            for batch in file.iter_batches():
+                counted += batch.num_rows
+                yield batch
     except (pa.ArrowException, OSError) as problem:
         reason = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
         raise TraceError(f"damaged: it cannot be read whole ({reason})") from None
     if counted != about.rows:
         raise TraceError(f"it holds {counted:,} rows, its footer says {about.rows:,}")
-    return counted
 
 
 def _check_names(name: TraceFile, about: metadata.FileMetadata) -> None:
@@ -63,6 +72,10 @@ def _check_names(name: TraceFile, about: metadata.FileMetadata) -> None:
         raise TraceError(
             f"its footer says {stated[0]}, capture {stated[1]}, sequence {stated[2]}; its name says otherwise"
         )
+    if [one.sequence for one in about.originals] != list(name.numbers):
+        raise TraceError("its footer does not say that it holds the files of its name")
+    if sum(one.rows for one in about.originals) != about.rows:
+        raise TraceError("its footer's parts do not make up its rows")
 
 
 def _check_schema(schema: pa.Schema, about: metadata.FileMetadata) -> None:

@@ -12,7 +12,6 @@ a tail torn by a power cut costs only the batches that it tore.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ import pyarrow as pa
 
 from netrec.errors import TraceError
 from netrec.trace import layout, metadata
-from netrec.trace.storage import create_file, make_folder
+from netrec.trace.storage import create_file, lock, make_folder
 
 RESERVE_FILE = "reserve"
 # Health rows, footers and their pages fit into this several times over.
@@ -56,23 +55,8 @@ class SpoolFolder:
     @classmethod
     def acquire(cls, path: Path) -> SpoolFolder | None:
         """Lock an existing folder; None when someone else holds it or it has just gone."""
-        try:
-            lock = os.open(path / layout.LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, layout.FILE_MODE)
-        except FileNotFoundError:
-            return None
-        try:
-            os.fchmod(lock, layout.FILE_MODE)
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The holder before us may have removed the folder between our open and our lock.
-            if os.fstat(lock).st_ino == (path / layout.LOCK_FILE).stat().st_ino:
-                return cls(path, lock)
-        except (BlockingIOError, FileNotFoundError):
-            pass
-        except BaseException:
-            os.close(lock)
-            raise
-        os.close(lock)
-        return None
+        held = lock(path / layout.LOCK_FILE)
+        return None if held is None else cls(path, held)
 
     def renew(self) -> None:
         """Make and lock the folder again if someone removed it under the recorder; raises `OSError`."""

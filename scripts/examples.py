@@ -5,8 +5,8 @@ Two kinds of fenced blocks are looked at, in README.md and everything under docs
     ```console      `$ netrec ...` and below it exactly what it prints (standard output, then standard error)
     ```sh           commands to copy; they must be accepted, their output is not shown
 
-A command runs from the checkout, in UTC; the folder `trace` is the sample trace web-day. `netrec record` only reads
-its options (`--config-dump`), so that nothing is recorded. Commands other than netrec are left alone. The comment
+A command runs from the checkout, in UTC; the folder `trace` is a copy of the sample trace web-day. `netrec record` only
+reads its options (`--config-dump`), so that nothing is recorded. Commands other than netrec are left alone. The comment
 `<!-- not run: reason -->` on the line before a block leaves the whole block out.
 
     python -m scripts.examples            rewrite the outputs in the pages
@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -81,7 +82,7 @@ def run(example: Example) -> tuple[int, str]:
     if _words(command)[1:2] == ["record"]:
         command += " --config-dump"
     with tempfile.TemporaryDirectory(prefix="netrec-example-") as folder:
-        Path(folder, "trace").symlink_to(SAMPLE)
+        shutil.copytree(SAMPLE, Path(folder, "trace"))  # some examples change it
         Path(folder, "sample_traces").symlink_to(SAMPLE.parent)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("NETREC_")}
         environment |= {

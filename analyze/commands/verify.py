@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from analyze import spool, verification
+from analyze import files, spool, verification
 from analyze.incident import evidence
 from netrec.text import printable
 
@@ -31,7 +31,7 @@ def command(traces: tuple[str, ...]) -> int:
             print(printable(problem))
         wrong += len(problems)
         print(printable(f"{folder}: {good} files with {rows:,} rows are whole, {len(problems)} problems"))
-        for line in _spools(folder):
+        for line in [*_spools(folder), *_replaced(folder)]:
             print(f"netrec: {printable(line)}", file=sys.stderr)
     return 1 if wrong else 0
 
@@ -42,6 +42,14 @@ def _bundle(path: Path) -> int:
         print(printable(problem))
     print(printable(f"{path}: {good} members are as they were written, {len(problems)} problems"))
     return len(problems)
+
+
+def _replaced(folder: Path) -> list[str]:
+    found = [pair for table in files.tables_of([folder]) for pair in files.find_replaced(folder, table)]
+    return [
+        f"{path} was merged into {merged.name} and is no part of the trace any more: netrec compact {folder} removes it"
+        for path, merged in found
+    ]
 
 
 def _spools(folder: Path) -> list[str]:

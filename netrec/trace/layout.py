@@ -1,22 +1,29 @@
 """File name <-> (table, host, capture, sequence, time).
 
     <trace>/<table>/date=2026-11-22/hour=20/<host>-<capture>-<sequence>.parquet
+    <trace>/<table>/date=2026-11-22/hour=20/<host>-<capture>-<first>_<last>.parquet      files that were merged
     <trace>/.spool/<host>-<capture>/lock                       held (flock) by the running recorder
     <trace>/.spool/<host>-<capture>/<table>-<sequence>.arrows  Arrow IPC stream being recorded
+    <trace>/.compact/lock                                      held (flock) by who merges files
 
 A capture id holds no dash, a host name may: names are parsed from the right. The partition is the UTC
 hour in which the file was opened; a file never spans two hours.
+
+A merged file holds all of <first> to <last>. What it replaces is removed after it has its name; a file whose numbers
+lie within a wider one's beside it is therefore no part of the trace any more, whoever still finds it (`replaced`).
 """
 
 from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 SPOOL_FOLDER = ".spool"
+COMPACT_FOLDER = ".compact"
 LOCK_FILE = "lock"
 FILE_MODE = 0o640
 FOLDER_MODE = 0o750
@@ -24,8 +31,9 @@ FOLDER_MODE = 0o750
 _HOST = re.compile(r"[^A-Za-z0-9._-]+")
 _FILE = re.compile(
     r"^(?P<table>[a-z][a-z0-9_]*)/date=(?P<date>\d{4}-\d\d-\d\d)/hour=(?P<hour>\d\d)/"
-    r"(?P<host>[^/]+)-(?P<capture>[0-9A-Za-z]+)-(?P<sequence>\d{6,})\.parquet$"
+    r"(?P<host>[^/]+)-(?P<capture>[0-9A-Za-z]+)-(?P<sequence>\d{6,})(_(?P<last>\d{6,}))?\.parquet$"
 )
+_NUMBERS = re.compile(r"-(?P<first>\d{6,})(_(?P<last>\d{6,}))?\.parquet$")
 _SPOOL = re.compile(r"^(?P<table>[a-z][a-z0-9_]*)-(?P<sequence>\d{6,})\.arrows$")
 
 
@@ -42,18 +50,28 @@ def host_for_path(host: str) -> str:
 
 @dataclass(frozen=True, order=True)
 class TraceFile:
-    """What the name of a finished file says. `hour` is the start of its UTC hour."""
+    """What the name of a finished file says. `hour` is the start of its UTC hour.
+
+    `last`: the last number that a merged file holds, from `sequence` on; -1 for a file as it was recorded.
+    """
 
     table: str
     hour: datetime
     host: str
     capture: str
     sequence: int
+    last: int = -1
+
+    @property
+    def numbers(self) -> range:
+        """The sequence numbers that it holds."""
+        return range(self.sequence, max(self.sequence, self.last) + 1)
 
     @property
     def relative(self) -> Path:
         """Path below the trace folder."""
-        name = f"{host_for_path(self.host)}-{self.capture}-{self.sequence:06d}.parquet"
+        last = f"_{self.last:06d}" if self.last >= 0 else ""
+        name = f"{host_for_path(self.host)}-{self.capture}-{self.sequence:06d}{last}.parquet"
         return Path(self.table, f"date={self.hour:%Y-%m-%d}", f"hour={self.hour:%H}", name)
 
     @classmethod
@@ -66,7 +84,8 @@ class TraceFile:
             hour = datetime.strptime(f"{match['date']} {match['hour']}", "%Y-%m-%d %H").replace(tzinfo=UTC)
         except ValueError:
             return None
-        return cls(match["table"], hour, match["host"], match["capture"], int(match["sequence"]))
+        last = int(match["last"] or -1)
+        return cls(match["table"], hour, match["host"], match["capture"], int(match["sequence"]), last)
 
 
 @dataclass(frozen=True, order=True)
@@ -87,6 +106,24 @@ class SpoolFile:
         """The spool file that a path names; None when it is something else."""
         match = _SPOOL.match(path.name)
         return cls(path.parent, match["table"], int(match["sequence"])) if match else None
+
+
+def replaced(names: Collection[str]) -> dict[str, str]:
+    """Of the names of one folder's files, those that a merged file replaces -> the name of that file."""
+    merged: dict[str, list[tuple[int, int, str]]] = {}
+    numbered = [(name, match) for name in names if (match := _NUMBERS.search(name))]
+    for name, match in numbered:
+        if match["last"]:
+            merged.setdefault(name[: match.start()], []).append((int(match["first"]), int(match["last"]), name))
+    if not merged:
+        return {}
+    found = {}
+    for name, match in numbered:
+        first, last = int(match["first"]), int(match["last"] or match["first"])
+        for low, high, wider in merged.get(name[: match.start()], []):
+            if low <= first and last <= high and name != wider:
+                found[name] = wider
+    return found
 
 
 def spool_folder(trace: Path, host: str, capture: str) -> Path:

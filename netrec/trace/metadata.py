@@ -7,7 +7,8 @@ know who recorded it, how, and what was lost, without any other file.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from netrec.errors import TraceError
@@ -45,7 +46,11 @@ class CaptureMetadata:
 
 @dataclass(frozen=True)
 class FileMetadata:
-    """What a finished file adds. `closed`: interval, size, hangup, end, disk_full, clock_step, repaired."""
+    """What a finished file adds. `closed`: interval, size, hangup, end, disk_full, clock_step, repaired.
+
+    `parts`: of a file that was merged from several, what differed between their footers (`PART`), in order of their
+    numbers; rows and losses are then sums, it was opened when the first was and closed as the last was.
+    """
 
     capture: CaptureMetadata
     table: str
@@ -55,6 +60,29 @@ class FileMetadata:
     opened: str
     closed: str
     closed_time: str
+    parts: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def originals(self) -> list[FileMetadata]:
+        """The footers of the files that it was merged from as they were; of others, itself."""
+        return [replace(self, parts=[], **part) for part in self.parts] or [self]
+
+    @classmethod
+    def merged(cls, files: Sequence[FileMetadata]) -> FileMetadata:
+        """The footer of one file in the place of several, whose numbers follow each other."""
+        originals = [original for one in files for original in one.originals]
+        first, last = originals[0], originals[-1]
+        return replace(
+            first,
+            rows=sum(one.rows for one in originals),
+            events_lost=sum(one.events_lost for one in originals),
+            closed=last.closed,
+            closed_time=last.closed_time,
+            parts=[{key: getattr(one, key) for key in PART} for one in originals],
+        )
+
+
+PART = ("sequence", "rows", "events_lost", "opened", "closed", "closed_time")
 
 
 def encode(metadata: CaptureMetadata | FileMetadata) -> dict[bytes, bytes]:
@@ -63,6 +91,8 @@ def encode(metadata: CaptureMetadata | FileMetadata) -> dict[bytes, bytes]:
     if isinstance(metadata, FileMetadata):
         flat["capture_id"] = flat["capture"].pop("capture")
         flat = {**flat.pop("capture"), **flat}
+        if not metadata.parts:
+            del flat["parts"]
     else:
         flat["capture_id"] = flat.pop("capture")
     return {(PREFIX + key).encode(): _text(value).encode() for key, value in flat.items()}
@@ -77,7 +107,10 @@ def decode_capture(raw: dict[bytes, bytes] | None) -> CaptureMetadata:
 def decode_file(raw: dict[bytes, bytes] | None) -> FileMetadata:
     """A finished file's footer; raises `TraceError` when it is not netrec's or says something impossible."""
     flat = _flat(raw)
-    return _build(FileMetadata, {**flat, "capture": decode_capture(raw)})
+    described = _build(FileMetadata, {**flat, "capture": decode_capture(raw)})
+    if not all(isinstance(part, dict) and part.keys() == set(PART) for part in described.parts):
+        raise TraceError("its footer cannot be read (netrec.parts)")
+    return described
 
 
 def format_version(raw: dict[bytes, bytes] | None) -> int:

@@ -8,6 +8,7 @@ measurement, among those that DuckDB, Polars and Spark read.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -112,13 +113,17 @@ class FileWriter:
             if self._waiting_rows == self._rows_per_group:
                 self._write_group()
 
-    def finish(self, description: metadata.FileMetadata) -> Finished:
-        """Write the footer and give the file its name; an older file of that name is replaced."""
+    def finish(self, description: metadata.FileMetadata, check: Callable[[Path], None] = lambda path: None) -> Finished:
+        """Write the footer and give the file its name; an older file of that name is replaced.
+
+        `check` is called with the whole file before it has its name; what it raises leaves the file without one.
+        """
         self._write_group()
         self._parquet.add_key_value_metadata(metadata.encode(description))
         self._parquet.close()
         self._sink.close()
         sync(self._partial)
+        check(self._partial)
         size = self._partial.stat().st_size
         while True:
             make_folder(self._target.parent)
