@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from analyze.compare.lookup import ABSENT, Lookup
 from analyze.statistics.batch_t import BATCHES
-from analyze.statistics.quantiles import NOT_POSITIVE, bin_of, bin_sql
+from analyze.statistics.quantiles import NOT_POSITIVE, bin_of
 
 if TYPE_CHECKING:
     import pyarrow
@@ -27,6 +27,9 @@ _CODES = 8 * (len(_CLOSES) + 1)
 # Places of a histogram: 0 no value, 1 a value <= 0, then the bins, up to that of the largest whole number.
 _FIRST_BIN = 2
 _PLACES = _FIRST_BIN + int(bin_of(2**63 - 1)) + 1
+_NONE = -(2**63)  # a value that is not there
+_USUAL = 2**18  # values below it have their places listed
+_AT_ONCE = 200_000  # rows, that adding up the tables costs little beside counting them
 
 
 def code_sql(opened: str) -> str:
@@ -38,10 +41,9 @@ def code_sql(opened: str) -> str:
     )
 
 
-def place_sql(value: str) -> str:
-    """SQL for a value's place in a histogram."""
-    positive = f"{_FIRST_BIN} + {bin_sql(value)}"
-    return f"(case when {value} is null then 0 when {value} <= 0 then 1 else {positive} end)::SMALLINT"
+def value_sql(value: str) -> str:
+    """SQL for a value of a histogram, a whole number or null."""
+    return f"coalesce({value}, {_NONE})::BIGINT"
 
 
 def counted_of(told: Mapping[str, str]) -> pl.DataFrame:
@@ -67,7 +69,7 @@ class Cells:
     """Tables of `buckets` x `strata` that batches of rows are added to.
 
     A batch has the columns bucket, key (of which `stratum_of` knows the stratum: rows of others are left out), code,
-    one for each of `sums`, `place_<histogram>` for each of `histograms`, and, where rows stand for several flows,
+    one for each of `sums`, `value_<histogram>` for each of `histograms`, and, where rows stand for several flows,
     weight (how many) and evidence (how many count as recorded).
     """
 
@@ -79,14 +81,25 @@ class Cells:
         self._bucket = (cells // strata).astype(np.int32)
         batch = self._bucket * BATCHES // buckets
         self._group = (batch * strata + cells % strata).astype(np.int32)
+        self._places = np.r_[np.int16(1), _FIRST_BIN + bin_of(np.arange(1, _USUAL))].astype(np.int16)
+        self._waiting: list[pyarrow.RecordBatch] = []
         self._sums = {name: np.zeros(len(cells)) for name in sums}
         self._codes = {name: np.zeros((len(cells), _CODES), np.int64) for name in ("weight", "evidence")}
         self._in_buckets = {name: np.zeros((buckets, _PLACES), np.int64) for name in histograms}
         self._in_groups = {name: np.zeros((BATCHES * strata, _PLACES), np.int64) for name in histograms}
 
     def add(self, batch: pyarrow.RecordBatch) -> None:
-        """Count the rows of a batch."""
-        columns = {name: batch.column(name).to_numpy() for name in batch.schema.names}
+        """Count the rows of a batch, now or later."""
+        self._waiting.append(batch)
+        if sum(waiting.num_rows for waiting in self._waiting) >= _AT_ONCE:
+            self._count()
+
+    def _count(self) -> None:
+        if not self._waiting:
+            return
+        names = self._waiting[0].schema.names
+        columns = {name: np.concatenate([batch.column(name).to_numpy() for batch in self._waiting]) for name in names}
+        self._waiting = []
         stratum = self.stratum_of.find(columns["key"])
         known = stratum != ABSENT
         if not known.all():
@@ -101,7 +114,7 @@ class Cells:
             total += np.bincount(cell, columns[name], len(total))
         bucket, group = self._bucket[cell], self._group[cell]
         for name in self._in_buckets:
-            places = columns[f"place_{name}"]
+            places = self._place(columns[f"value_{name}"])
             _add(self._in_buckets[name], bucket, places)
             _add(self._in_groups[name], group, places, evidence)
 
@@ -112,6 +125,7 @@ class Cells:
         by batch and stratum, and the histograms (histogram, batch, stratum, bin, count). `told` are the counts that
         codes tell (see `counted_of`), `absolute` those of them that count whole weights.
         """
+        self._count()
         counts = {name: total.astype(np.int64) for name, total in self._sums.items()}
         weighted = self._codes["weight"].any()
         for name, counted in counted_of(told).to_dict().items():
@@ -127,6 +141,13 @@ class Cells:
         ).filter(pl.any_horizontal(pl.col(list(counts)) > 0))
         histograms = [self._histogram(name, table, strata) for name, table in self._in_groups.items()]
         return buckets, by_group, pl.concat(histograms)
+
+    def _place(self, values: NDArray[np.int64]) -> NDArray[np.int16]:
+        places = self._places[np.clip(values, 0, _USUAL - 1)]
+        places[values == _NONE] = 0
+        large = np.flatnonzero(values >= _USUAL)
+        places[large] = _FIRST_BIN + bin_of(values[large])
+        return places
 
     def _histogram(self, name: str, table: NDArray[np.int64], strata: Sequence[str]) -> pl.DataFrame:
         group, place = np.nonzero(table[:, 1:])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from analyze import counting, frames
-from analyze.compare.cells import Cells, code_sql, place_sql
+from analyze.compare.cells import Cells, code_sql, value_sql
 from analyze.compare.lookup import Lookup
 from analyze.compare.pairing import HOUR_US, Pairing, applies, pair
 from analyze.frames import frame
@@ -170,12 +170,13 @@ def told() -> dict[str, str]:
 
 def outline(scan: Scan) -> Outline | None:
     """The first pass over a side; None without a row in its window."""
+    # Of every row, this would be a tenth of the pass.
+    sampled = "coalesce(sampling_interval, 1)" if counting.is_weighted(scan) else "1"
     found = frame(
         scan,
         f"select {', '.join(KEYS)}, count(*) as count, "
         "epoch_us(min(end_time)) as first, epoch_us(max(end_time)) as last, "
-        "min(coalesce(sampling_interval, 1))::BIGINT as least, max(coalesce(sampling_interval, 1))::BIGINT as most "
-        "from flow group by all",
+        f"min({sampled})::BIGINT as least, max({sampled})::BIGINT as most from flow group by all",
     )
     if found.is_empty():
         return None
@@ -259,16 +260,17 @@ def _narrow_rows(scan: Scan, outline: Outline, histograms: Mapping[str, str]) ->
     """SQL: every row that is measured as `Cells` takes it, in as few bytes as it fits."""
     least, weighted = outline.least_sampling, counting.is_weighted(scan)
     counts = evidence(least)
-    values = ", ".join(f"{sql} as value_{name}" for name, sql in histograms.items())
-    read = (
-        f"select {outline.window.bucket_sql} as bucket, hash({', '.join(f'flow.{key}' for key in KEYS)}) as key, "
-        f"{code_sql(OPENED)} as code, {', '.join(f'{counts[name]} as {name}' for name in _SUMMED)}, {values}"
-        + (f", weight, weight // {least} as evidence" if weighted else "")
-        + " from flow_with_losses flow"
-    )
-    places = ", ".join(f"{place_sql(f'value_{name}')} as place_{name}" for name in histograms)
-    columns = ("key", "code", *_SUMMED, *(["weight", "evidence"] if weighted else []))
-    return f"select bucket::SMALLINT as bucket, {', '.join(columns)}, {places} from ({read}) where bucket is not null"
+    columns = {
+        "bucket": f"({outline.window.bucket_sql})::SMALLINT",
+        "key": f"hash({', '.join(f'flow.{key}' for key in KEYS)})",
+        "code": code_sql(OPENED),
+        **{name: counts[name] for name in _SUMMED},
+        **{f"value_{name}": value_sql(sql) for name, sql in histograms.items()},
+    }
+    if weighted:
+        columns |= {"weight": "weight", "evidence": f"weight // {least}"}
+    read = ", ".join(f"{sql} as {name}" for name, sql in columns.items())
+    return f"select * from (select {read} from flow_with_losses flow) where bucket is not null"
 
 
 def quality_of(scan: Scan, sampling: frozenset[int]) -> CaptureQuality:

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from analyze.compare import measure
-from analyze.compare.cells import Cells, code_sql, place_sql
+from analyze.compare.cells import Cells, code_sql, value_sql
 from analyze.compare.lookup import ABSENT, Lookup
 from analyze.statistics.quantiles import NOT_POSITIVE, bin_sql
 
@@ -51,7 +51,7 @@ def test_tables_are_what_grouping_gives(weighted: bool, rows: int) -> None:
         connection.execute(f"create table counted as {COUNTED}")
         narrow = (
             f"select bucket::SMALLINT as bucket, hash(stratum) as key, {code_sql(measure.OPENED)} as code, bytes, "
-            f"{sql['packets']} as packets, {sql['retransmits']} as retransmits, {place_sql('value')} as place_value"
+            f"{sql['packets']} as packets, {sql['retransmits']} as retransmits, {value_sql('value')} as value_value"
             + (f", weight, weight // {least} as evidence" if weighted else "")
         )
         cells = Cells(BUCKETS, STRATA, lookup(connection), ["bytes", "packets", "retransmits"], ["value"])
