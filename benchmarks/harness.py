@@ -215,7 +215,13 @@ class Background:
 
 def resident(pid: int) -> int:
     """Bytes resident now, in a process and its descendants; a page that they share counts once (PSS)."""
-    return sum(_resident(one) for one in _family(pid))
+    return sum(_resident(one, "Pss:") for one in _family(pid))
+
+
+def anonymous(pid: int) -> int:
+    """Of these, what they have allocated: without the pages of files, which come, go and are shared as the kernel and
+    other processes of the host will."""
+    return sum(_resident(one, "Pss_Anon:") for one in _family(pid))
 
 
 def _children(pid: int) -> list[int]:
@@ -231,12 +237,12 @@ def _family(pid: int) -> Iterator[int]:
         yield from _family(child)
 
 
-def _resident(pid: int) -> int:
+def _resident(pid: int, what: str) -> int:
     try:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError:  # it has ended
         return 0
-    return next((int(line.split()[1]) * 1024 for line in rollup.splitlines() if line.startswith("Pss:")), 0)
+    return next((int(line.split()[1]) * 1024 for line in rollup.splitlines() if line.startswith(what)), 0)
 
 
 def in_turns(ways: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:

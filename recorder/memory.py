@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
+from importlib.abc import MetaPathFinder
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _LARGE = 64 * 1024
@@ -28,8 +30,17 @@ def prepare() -> None:
         os.environ.setdefault(name, value)
 
 
+class _WithoutPandas(MetaPathFinder):
+    """Arrow imports pandas, where that is installed, to see whether a list is one of its series: 40 MB for nothing."""
+
+    def find_spec(self, name: str, path: object, target: object = None) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError("a recorder has no use for pandas", name=name)
+
+
 def configure() -> None:
     """Set up the allocators; call once, before anything large is allocated. Without glibc nothing is set."""
+    sys.meta_path.insert(0, _WithoutPandas())
     import pyarrow as pa
 
     try:

@@ -317,3 +317,19 @@ def test_a_source_says_what_it_cannot_filter_by(tmp_path: Path) -> None:
     alone = [sys.executable, "-m", "netrec", "record", "--source", "host", "-o", str(tmp_path / "alone"), *owners]
     done = subprocess.run(alone, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and "no flows to select among" in done.stderr
+
+
+def test_a_recorder_never_imports_pandas() -> None:
+    """Arrow would, for every list that becomes a column: 40 MB more, wherever pandas happens to be installed."""
+    code = """
+import sys
+from recorder import memory
+memory.prepare()
+memory.configure()
+import pyarrow as pa
+pa.array(["a"])
+pa.array([1, 2], pa.int64())
+print([name for name in sys.modules if name.startswith("pandas.")])
+"""
+    printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
+    assert printed.stdout.strip() == "[]"
