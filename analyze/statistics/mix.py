@@ -80,7 +80,10 @@ def standardise_histograms(
         weighted=pl.col("count") * pl.col("weight")
     )
     sides = {side: _quantile_side(metric, weighted, side, series[side]) for side in ("baseline", "candidate")}
-    raw = {side: _quantile_of(metric, weighted.filter(pl.col("side") == side), "count") for side in sides}
+    raw = {}
+    for side in sides:
+        own = weighted.filter(pl.col("side") == side)
+        raw[side] = quantile(own["bin"].to_numpy(), own["count"].to_numpy(), metric.probability)
     return Standardised(sides["baseline"], sides["candidate"], _change(raw["baseline"], raw["candidate"]), comparable)
 
 
@@ -102,20 +105,16 @@ def rate_side(values: NDArray[np.float64], series: NDArray[np.float64]) -> Side:
 
 
 def _quantile_side(metric: Metric, weighted: pl.DataFrame, side: str, series: NDArray[np.float64]) -> Side:
-    own = weighted.filter(pl.col("side") == side)
+    own = weighted.filter(pl.col("side") == side).sort("bin")
+    batch, bins, count, weight = (own[name].to_numpy() for name in ("batch", "bin", "count", "weighted"))
     values, support = np.full(BATCHES, np.nan), np.zeros(BATCHES)
-    for (batch,), part in own.group_by("batch"):
-        index = int(str(batch))
+    for index in np.unique(batch):
+        inside = batch == index
         # Times are whole microseconds: 0 stands for less than one, and has no logarithm.
-        values[index] = max(_quantile_of(metric, part, "weighted"), 1.0)
-        support[index] = float(part["count"].sum())
+        values[index] = max(quantile(bins[inside], weight[inside], metric.probability), 1.0)
+        support[index] = float(count[inside].sum())
     distribution = Distribution(own.select("batch", "bin", "count", "weighted"), metric.probability)
-    return Side(_quantile_of(metric, own, "weighted"), values, support, series, distribution=distribution)
-
-
-def _quantile_of(metric: Metric, frame: pl.DataFrame, column: str) -> float:
-    merged = frame.group_by("bin").agg(pl.col(column).sum().alias("total"))
-    return quantile(merged["bin"].to_numpy(), merged["total"].to_numpy(), metric.probability)
+    return Side(quantile(bins, weight, metric.probability), values, support, series, distribution=distribution)
 
 
 def _ratio_side(own: pl.DataFrame, series: NDArray[np.float64]) -> Side:
