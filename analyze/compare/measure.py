@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import tzinfo
+from ipaddress import IPv6Network
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -206,17 +207,15 @@ def paired(baseline: Outline, candidate: Outline, zone: tzinfo | None) -> tuple[
 def name_strata(*sides: pl.DataFrame) -> list[pl.DataFrame]:
     """For each side's combinations their `stratum`: service x peer group x direction, the rarest under `(other)`."""
     peer = pl.when(pl.col("role") == "server").then("client_address").otherwise("server_address")
-    group = (
-        pl.when(peer.str.contains(":", literal=True))
-        .then(peer.str.split(":").list.head(3).list.join(":"))
-        .otherwise(peer.str.split(".").list.head(3).list.join("."))
-    )
     service = pl.coalesce(pl.col("server_name"), pl.col("server_port").cast(pl.String), pl.lit("*"))
+    addressed = [side.with_columns(peer=peer) for side in sides]
+    peers = pl.concat(addressed)["peer"].drop_nulls().unique()
+    group = pl.col("peer").replace_strict(peers, [_network(one) for one in peers], default="?", return_dtype=pl.String)
     named = [
-        side.with_columns(
-            stratum=pl.concat_str(service, group.fill_null("?"), pl.col("role").fill_null("?"), separator=" | ")
+        side.with_columns(stratum=pl.concat_str(service, group, pl.col("role").fill_null("?"), separator=" | ")).drop(
+            "peer"
         )
-        for side in sides
+        for side in addressed
     ]
     sizes = pl.concat(named).group_by("stratum").agg(pl.col("count").sum()).sort("count", "stratum", descending=True)
     kept = sizes["stratum"].head(MOST_STRATA).to_list()
@@ -224,6 +223,16 @@ def name_strata(*sides: pl.DataFrame) -> list[pl.DataFrame]:
         side.with_columns(stratum=pl.when(pl.col("stratum").is_in(kept)).then("stratum").otherwise(pl.lit("(other)")))
         for side in named
     ]
+
+
+def _network(address: str) -> str:
+    """Its /24 (IPv4) or /64 (IPv6); what is no address is a group of its own."""
+    if ":" not in address:
+        return address.rpartition(".")[0] or address
+    try:
+        return str(IPv6Network((address, 64), strict=False))
+    except ValueError:
+        return address
 
 
 def measure(

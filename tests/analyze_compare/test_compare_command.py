@@ -9,6 +9,7 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
@@ -96,6 +97,36 @@ def test_a_flow_without_a_round_trip_has_no_queueing_delay() -> None:
     rows = "(values (null, null), (5000, null), (5000, 3000), (3000, 3000)) as t(rtt_us, rtt_min_us)"
     found = duckdb.sql(f"select {measure.HISTOGRAMS['queueing']} from {rows}").fetchall()
     assert [delay for (delay,) in found] == [None, None, 2000, 0]
+
+
+def test_strata_are_services_peer_networks_and_directions() -> None:
+    def combination(client: str | None, role: str, port: int | None = 443) -> dict[str, object]:
+        return {"server_port": port, "server_name": None, "role": role, "client_address": client,
+                "server_address": "2001:db8:0:0:5::1", "count": 1}  # fmt: skip
+
+    side = pl.DataFrame(
+        [
+            combination("10.1.2.3", "server"),
+            combination("10.1.2.4", "server"),
+            combination("fd30:1:2:3::5", "server"),
+            combination("fd30:1:2:3:9::7", "server"),
+            combination("fd30:1:2:4::5", "server"),
+            combination("10.1.2.3", "client"),
+            combination(None, "server", None),
+            combination("not:an:address", "server"),
+        ]
+    )
+    (named,) = measure.name_strata(side)
+    assert named["stratum"].to_list() == [
+        "443 | 10.1.2 | server",
+        "443 | 10.1.2 | server",
+        "443 | fd30:1:2:3::/64 | server",
+        "443 | fd30:1:2:3::/64 | server",
+        "443 | fd30:1:2:4::/64 | server",
+        "443 | 2001:db8::/64 | client",
+        "* | ? | server",
+        "443 | not:an:address | server",
+    ]
 
 
 def test_improvement_is_the_mirror(traces: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
