@@ -11,6 +11,7 @@
     -- @chart   bar   x=bytes y=talker
     -- @example web-day n=3                                           a sample trace and parameters
     -- @expect  10.0.0.5 -> 10.0.0.9 | 123456                         its first rows; `...` matches any value
+    -- @expect  (no rows)                                             or that it has none
 
 Types of a parameter: `choice(a, b)`, `dimension(a, b)`, `integer`, `number`, `text`, `boolean`, `duration`, `time`.
 Without a default it is required; with `= none` it is null when it is not given. In the SQL `$name` is its value: text,
@@ -35,6 +36,7 @@ TYPES = ("choice", "dimension", "integer", "number", "text", "boolean", "duratio
 UNITS = ("", "bytes", "bytes/s", "bits/s", "packets", "flows", "flows/s", "segments", "events", "rows", "us", "ms", "s",
          "ratio", "count")  # fmt: skip
 CHARTS = ("bar", "line", "area", "scatter", "curve", "heatmap", "graph", "interval", "band", "span", "none")
+NO_ROWS = "(no rows)"
 _NAME = r"[a-z][a-z0-9_]*"
 _PARAM = re.compile(
     rf"(?P<name>{_NAME})\s+(?P<type>[a-z]+)(?:\((?P<choices>[^)]*)\))?(?:\s*=\s*(?P<default>[^:]+?))?\s*:\s*(?P<help>.+)"
@@ -76,11 +78,12 @@ class Chart:
 
 @dataclass
 class Example:
-    """`@example` with the `@expect` lines that follow it."""
+    """`@example` with the `@expect` lines that follow it; `empty`: it has no row."""
 
     sample: str
     parameters: dict[str, str]
     expect: list[tuple[str, ...]] = field(default_factory=list)
+    empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,10 @@ def parse(path: Path, name: str) -> Query:
         elif tag == "expect":
             if not query.examples:
                 raise QueryError(f"{where}: @expect comes before any @example")
-            query.examples[-1].expect.append(tuple(cell.strip() for cell in rest.split(" | ")))
+            if rest == NO_ROWS:
+                query.examples[-1].empty = True
+            else:
+                query.examples[-1].expect.append(tuple(cell.strip() for cell in rest.split(" | ")))
         else:
             raise QueryError(f"{where}: unknown tag @{tag}", "known are @table @param @column @chart @example @expect")
     _check(query)

@@ -24,6 +24,11 @@
 -- @column  flow_id BIGINT: the flow, unique within its capture
 -- @column  capture VARCHAR: the capture
 -- @chart   none
+-- @example web-day order=bytes n=2
+-- @expect  2026-11-23T01:45:09.592500Z | 10759504.0 | 10.20.3.1:39278 | 10.20.3.2:80 |  | tcp | curl | 83 | 34630025 | 0 | 51.0 | active |  | 1
+-- @expect  2026-11-23T01:45:20.352004Z | 9988007.0 | 10.20.3.1:39278 | 10.20.3.2:80 |  | tcp | curl | 0 | 20713512 | 0 | 51.0 | active |  | 1
+-- @example web-day order=bytes n=1 sessions=true
+-- @expect  2026-11-23T01:45:09.592500Z | 27540843.0 | 10.20.3.1:39278 | 10.20.3.2:80 |  | tcp | curl | 83 | 60000241 | 0 | 71.0 | end | fin | 3
 with single as (
   select
     start_time, end_time, client_address, client_port, server_address, server_port, server_name, transport, process_name,

@@ -12,6 +12,7 @@
 -- @column  source VARCHAR: what should have recorded
 -- @chart   bar x=length y=reason
 -- @example web-day
+-- @expect  (no rows)
 select
   start_time,
   end_time,

@@ -14,6 +14,7 @@
 -- @column  first_byte_p95 DOUBLE us: 95th percentile of the times to the first byte
 -- @chart   bar x=sessions y=path
 -- @example web-day
+-- @expect  (no rows)
 select
   coalesce(http_host, server_name) as http_host,
   http_method as method,

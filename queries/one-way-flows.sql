@@ -15,6 +15,7 @@
 -- @column  failed BIGINT flows: of them, connections that never came about
 -- @chart   bar x=flows y=service
 -- @example web-day
+-- @expect  (no rows)
 with sides as (
   select
     client_address, server, server_port, transport, flows, packets, tcp_close,

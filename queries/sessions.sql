@@ -34,6 +34,8 @@
 -- @column  kernel VARCHAR: which connections the kernel's rows were found for: both, client, server, none
 -- @column  unmatched BIGINT: sessions of the whole answer that no kernel row was found for
 -- @chart   none
+-- @example web-day
+-- @expect  (no rows)
 with session as (
   select *, row_number() over (order by capture, source, flow_id) as number
   from sighting

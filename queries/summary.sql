@@ -23,6 +23,8 @@
 -- @column  hosts BIGINT count: hosts that recorded
 -- @column  owners_known DOUBLE ratio: flows whose process is known, of all flows
 -- @chart   none
+-- @example web-day
+-- @expect  2026-11-23T01:45:03.289956Z | 2026-11-23T01:46:17.066971Z | 896 | 64906893 | 83589 | 64823304 | ... | 56278 | 0 | 0.0 | 23 | 0 | 30.0 | 41 | 5 | 5 | 3 | 1 | 1.0
 with total as (
   select
     min(start_time) as first_time,

@@ -15,6 +15,10 @@
 -- @column  flows BIGINT flows: flows that ended, each counted once
 -- @column  retransmits BIGINT segments: segments sent again, both ways
 -- @chart   line x=time y=rate
+-- @example web-day bin=30s
+-- @expect  2026-11-23T01:45:00Z | 55383279 | 10513 | 55372766 | 14768874.4 | 40428 | 112 | 0
+-- @expect  2026-11-23T01:45:30Z | 8431676 | 56942 | 8374734 | ... | 13032 | 613 | 0
+-- @expect  2026-11-23T01:46:00Z | 1091938 | 16134 | 1075804 | ... | 2818 | 171 | 0
 with span as (
   select
     greatest(epoch_us(min(start_time)), window_start()) as low,

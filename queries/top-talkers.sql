@@ -16,6 +16,10 @@
 -- @column  retransmits BIGINT segments: segments sent again, both ways; null: not known
 -- @column  share DOUBLE ratio: part of the total of the column that is ranked by
 -- @chart   bar x=bytes y=talker
+-- @example web-day n=2
+-- @expect  10.20.3.1 -> 10.20.3.2 | 60000324 | 83 | 60000241 | 42369 | 1 | 0 | ...
+-- @expect  10.20.1.100 -> 10.20.1.2 | 993743 | 13787 | 979956 | 2563 | 168 | 0 | ...
+-- @expect  (other) | 3912826 | 69719 | 3843107 | 11346 | 727 | 0 | ...
 with grouped as (
   select
     {by.keys},

@@ -96,7 +96,10 @@ def test_every_query_runs_on_every_sample(name: str) -> None:
 
 @pytest.mark.parametrize("name", QUERIES)
 def test_examples_run_and_give_the_expected_rows(name: str) -> None:
-    for example in query_of(name).examples:
+    examples = query_of(name).examples
+    assert examples
+    for example in examples:
+        assert bool(example.expect) != example.empty, "an example says what it gives"
         result = run_query(name, Scan([SAMPLES / example.sample]), **example.parameters)
         rows = [
             tuple(str(_value(value, column)) for value, column in zip(row, result.columns, strict=True))
@@ -106,6 +109,7 @@ def test_examples_run_and_give_the_expected_rows(name: str) -> None:
             for value, wanted in zip(row, expected, strict=False):
                 assert wanted in ("...", value), f"{name}: expected {expected}, got {row}"
         assert len(rows) >= len(example.expect)
+        assert not (example.empty and rows)
 
 
 @pytest.mark.parametrize("name", QUERIES)
