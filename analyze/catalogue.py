@@ -14,7 +14,8 @@ from functools import cache
 from pathlib import Path
 
 import queries
-from analyze.header import Query, parse
+from analyze import header
+from analyze.header import Query
 from netrec.errors import QueryError
 
 BUILT_IN = Path(queries.__file__).parent
@@ -53,12 +54,13 @@ def load(name: str, extra: Sequence[Path] = ()) -> Query:
         from analyze.messages import nearest
 
         raise QueryError(f"there is no query {name!r}", nearest(name, list(known)))
-    return _parse(known[name], name)
+    return parse(known[name], name)
 
 
 @cache
-def _parse(path: Path, name: str) -> Query:
-    return parse(path, name)
+def parse(path: Path, name: str) -> Query:
+    """The parsed query file; raises `QueryError` when its header is malformed."""
+    return header.parse(path, name)
 
 
 def summary(path: Path) -> str:

@@ -21,22 +21,7 @@ def of(scan: Scan) -> Context:
     """The context of the answers of a scan: losses and gaps from `health`, the window from the files' footers."""
     found = Context()
     if scan.has("health"):
-        row = scan.fetch(
-            "select sum(events_seen)::BIGINT, sum(events_lost)::BIGINT, max(sampling_interval) from health "
-            "where kind <> 'gap'"
-        )[0]
-        found.seen, found.lost, found.sampling = row[0], row[1], row[2] or 1
-        found.gaps = [
-            (start, end, reason or "")
-            for start, end, reason in scan.fetch(
-                "select start_time, end_time, reason from health where kind = 'gap' order by all"
-            )
-        ]
-        found.steps = list(
-            scan.fetch(
-                "select distinct end_time, kind, reason from health where kind in ('degraded', 'restored') order by all"
-            )
-        )
+        _health(scan, found)
     elif scan.files:
         lost = [file.footer.text("events_lost") for opened in scan.files.values() for file in opened]
         found.lost = sum(int(text) for text in lost if text.isdigit())
@@ -46,6 +31,33 @@ def of(scan: Scan) -> Context:
     found.notes = [*scan.notes, *_unfinished(scan), *_overlaps(scan)]
     found.skipped = [str(skipped) for skipped in scan.skipped]
     return found
+
+
+def _health(scan: Scan, found: Context) -> None:
+    """What the recorder said of itself, in one pass: opening a table costs more than reading this one."""
+    steps: dict[tuple[int, str, str], None] = {}
+    for kind, start, end, reason, rows, seen, lost, sampling in scan.fetch(
+        """select
+          case when notable then kind end as kind,
+          case when notable then start_time end as start_time,
+          case when notable then end_time end as end_time,
+          case when notable then reason end as reason,
+          count(*), sum(events_seen)::BIGINT, sum(events_lost)::BIGINT, max(sampling_interval)
+        from (select *, kind in ('gap', 'degraded', 'restored') as notable from health where kind is not null)
+        group by all order by 2, 3, 4"""
+    ):
+        if kind == "gap":
+            found.gaps += [(start, end, reason or "")] * rows
+            continue
+        found.seen, found.lost = _plus(found.seen, seen), _plus(found.lost, lost)
+        found.sampling = max(found.sampling, sampling or 1)
+        if kind:
+            steps[end, kind, reason] = None
+    found.steps = sorted(steps, key=lambda step: (step[0], step[1], step[2] is None, step[2]))
+
+
+def _plus(total: int | None, part: int | None) -> int | None:
+    return part if total is None else total + (part or 0)
 
 
 def _sampling(scan: Scan, found: Context) -> None:

@@ -18,6 +18,8 @@ of a large sum.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -42,14 +44,21 @@ _WEIGHTED = {
         lambda place: list_sum(masses(counts)[1:place]) >= part * list_sum(masses(counts))
       )[1])).bucket)""",
 }
-MACROS = ("counts_the_flow", *(signature.partition("(")[0] for signature in _PLAIN))
 _ENDED = "row_reason is distinct from 'active'"
 
 
-def create_macros(scan: Scan) -> None:
-    """Define `MACROS` for the open `flows`; `counts_the_flow` takes (reason, capture, flow, time)."""
-    for signature, expression in (_WEIGHTED if is_weighted(scan) else _PLAIN).items():
-        scan.execute(f"create temp macro {signature} as {expression}")
+def macros() -> dict[str, Callable[[Scan], None]]:
+    """Every macro by its name, and what defines it for the open `flows`."""
+    found = {signature.partition("(")[0]: functools.partial(_create_weighted, signature) for signature in _PLAIN}
+    return {**found, "counts_the_flow": _create_counts_the_flow}
+
+
+def _create_weighted(signature: str, scan: Scan) -> None:
+    expression = (_WEIGHTED if is_weighted(scan) else _PLAIN)[signature]
+    scan.execute(f"create temp macro {signature} as {expression}")
+
+
+def _create_counts_the_flow(scan: Scan) -> None:
     counts = _ENDED
     if may_be_open(scan) and _find_open_flows(scan, scan.in_window("end_time")):
         counts += " or (row_capture, row_flow, row_time) in (select (capture, flow_id, last_time) from open_flow)"
@@ -62,10 +71,8 @@ def is_weighted(scan: Scan) -> bool:
     Asked once a scan: of a trace of a thousand files it takes half a second.
     """
     if scan.weighted is None:
-        scan.weighted = any(
-            scan.execute(f"select 1 from flows where {column} > 1 limit 1").fetchall()
-            for column in ("sampling_interval", "flow_count")
-        )
+        some = [f"(select 1 from flows where {column} > 1 limit 1)" for column in ("sampling_interval", "flow_count")]
+        scan.weighted = bool(scan.execute(" union all ".join(some)).fetchall())
     return scan.weighted
 
 

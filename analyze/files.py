@@ -148,7 +148,7 @@ def _partitions(folder: Path, prefix: str) -> list[Path]:
 
 def _hour(date: str, hour: str) -> datetime | None:
     try:
-        return datetime.strptime(f"{date} {hour}", "date=%Y-%m-%d hour=%H").replace(tzinfo=UTC)
+        return datetime.fromisoformat(f"{date.removeprefix('date=')}T{hour.removeprefix('hour=')}+00:00")
     except ValueError:
         return None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import TYPE_CHECKING
 
@@ -42,6 +41,8 @@ def explain(problem: Exception, scan: Scan) -> NetrecError:
 
 def nearest(name: str, known: list[str]) -> str:
     """`did you mean 'x'?`, or the first of the known names when none is near."""
+    import difflib
+
     near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
     return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
 

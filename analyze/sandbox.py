@@ -6,11 +6,14 @@ user may run on it is limited to a single SELECT, which cannot write.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import tempfile
+import threading
 from pathlib import Path
 
+from analyze import shared
 from analyze.engine import duckdb
 from analyze.result import literal
 from netrec.errors import QueryError
@@ -18,29 +21,75 @@ from netrec.errors import QueryError
 _PLAIN = re.compile(r"(select|with|from|values)\b", re.IGNORECASE)
 
 
+class _Opening(threading.Thread):
+    """A database that is being opened."""
+
+    connection: duckdb.DuckDBPyConnection | None = None
+
+    def run(self) -> None:
+        with contextlib.suppress(duckdb.Error):  # `connect` tries again and says why
+            self.connection = _open()
+
+
+_begun: list[_Opening] = []
+
+
+def begin() -> None:
+    """Open the database of the next `connect` now, in a thread: it takes as long as loading the rest of the program."""
+    if not _begun:
+        _begun.append(_Opening())
+        _begun[0].start()
+
+
 def connect(folders: list[Path]) -> duckdb.DuckDBPyConnection:
-    """An in-memory database whose file access is limited to `folders`; sessions run in UTC."""
-    connection = duckdb.connect(
-        config={
-            "autoinstall_known_extensions": "false",
-            "autoload_known_extensions": "false",
-            "python_enable_replacements": "false",
-            "temp_directory": str(Path(tempfile.gettempdir(), f"netrec-{os.getuid()}-{os.getpid()}")),
-            "memory_limit": f"{_memory_limit() // 2**20}MiB",
-        }
-    )
+    """An in-memory database whose file access is limited to `folders`, with the empty tables; sessions run in UTC."""
+    connection = _taken() or _open()
     allowed = ", ".join(literal(f"{folder}/") for folder in folders)
     for setting in (
-        "timezone = 'UTC'",
         f"allowed_directories = [{allowed}]",
-        "parquet_metadata_cache = true",
-        "enable_progress_bar = true",  # analyze.progress asks for it
-        "enable_progress_bar_print = false",
         "enable_external_access = false",
         "lock_configuration = true",
     ):
         connection.execute(f"set {setting}")
     return connection
+
+
+def _taken() -> duckdb.DuckDBPyConnection | None:
+    if not _begun:
+        return None
+    opening = _begun.pop()
+    opening.join()
+    return opening.connection
+
+
+def _open() -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(
+        config={
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "python_enable_replacements": "false",
+            "temp_directory": str(_spill_folder()),
+            "memory_limit": f"{_memory_limit() // 2**20}MiB",
+        }
+    )
+    for setting in (
+        "timezone = 'UTC'",
+        "parquet_metadata_cache = true",
+        "enable_progress_bar = true",  # analyze.progress asks for it
+        "enable_progress_bar_print = false",
+    ):
+        connection.execute(f"set {setting}")
+    shared.create_empty_tables(connection)
+    return connection
+
+
+def spilled() -> bool:
+    """Whether this process has files of intermediate results on disk: DuckDB removes them when it is closed."""
+    return _spill_folder().exists()
+
+
+def _spill_folder() -> Path:
+    return Path(tempfile.gettempdir(), f"netrec-{os.getuid()}-{os.getpid()}")
 
 
 def check_select(connection: duckdb.DuckDBPyConnection, sql: str) -> str:

@@ -15,17 +15,18 @@ from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from analyze import damage, engine, files, messages, own_tables, progress, sandbox, shared, spool
+from analyze import damage, engine, files, own_tables, progress, sandbox, shared, spool
 from analyze.engine import duckdb
-from analyze.filters import Filter
 from analyze.moments import moment
 from analyze.result import Column, Result, described, first, literal, quoted
 from analyze.window import resolve
-from netrec.errors import MissingTableError, TraceError
+from netrec.errors import MissingTableError, NetrecError, TraceError
 from netrec.trace.compat import FIX_UPS
 
 if TYPE_CHECKING:
     import pyarrow
+
+    from analyze.filters import Filter
 
 
 class Rows(Protocol):
@@ -80,9 +81,8 @@ class Scan:
         self.connection = sandbox.connect(self.folders)
         self.shared = shared.Shared(shared_folders)
         self._names = itertools.count()
-        shared.create_empty_tables(self.connection)
         self.own = self._own_tables()
-        self.filter = Filter(self.connection, filter, self.tables) if filter else None
+        self.filter = self._filter(filter) if filter else None
         self.window = resolve(since, until, last, self.end, timezone)
 
     @property
@@ -97,6 +97,11 @@ class Scan:
         for table in found.values():
             self.connection.execute(own_tables.empty_view(table))
         return found
+
+    def _filter(self, text: str) -> Filter:
+        from analyze.filters import Filter
+
+        return Filter(self.connection, text, self.tables)
 
     def require(self, *tables: str) -> None:
         """Make the views of these tables; raises `MissingTableError` when no trace has recorded one of them.
@@ -163,7 +168,7 @@ class Scan:
                 return into
             except (duckdb.Error, OSError) as problem:  # Arrow passes errors on as its own, which are an OSError
                 if not self._drop_damaged(problem):
-                    raise messages.explain(problem, self) from None
+                    raise self._explained(problem) from None
 
     def execute(self, statement: str, parameters: Mapping[str, Any] | None = None) -> duckdb.DuckDBPyConnection:
         """Run a trusted statement; a file that turns out damaged is left out and the statement runs again."""
@@ -174,7 +179,7 @@ class Scan:
                     return self.connection.execute(statement, dict(parameters or {}))
             except duckdb.Error as problem:
                 if not self._drop_damaged(problem):
-                    raise messages.explain(problem, self) from None
+                    raise self._explained(problem) from None
 
     def fetch(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """The rows of a small SELECT as Python values (see `Result.rows`)."""
@@ -227,7 +232,7 @@ class Scan:
                 return
             except duckdb.Error as problem:
                 if not self._drop_damaged(problem, rebuild=False):
-                    raise messages.explain(problem, self) from None
+                    raise self._explained(problem) from None
                 return self._create_view(table)
 
     def _groups(self, table: str) -> list[tuple[int, list[files.DataFile]]]:
@@ -291,6 +296,11 @@ class Scan:
             if rebuild:
                 self._create_view(table)
         return dropped
+
+    def _explained(self, problem: Exception) -> NetrecError:
+        from analyze import messages
+
+        return messages.explain(problem, self)
 
     def end(self) -> datetime:
         """Time of the newest row of the traces, from the newest partitions only."""

@@ -1,7 +1,8 @@
 """The shared SQL of `queries/_shared/`: views over the raw tables, macros, and the dimensions to group by.
 
-Each file is plain SQL that creates views and macros. It runs when a statement first mentions one of them (binding a
-view takes time, so a query pays for those that it uses) and the tables that its `@table` lines name are open.
+Each file is plain SQL that creates views and macros. Each of them is created when a statement first mentions it
+(binding a view takes time, so a query pays for those that it uses) and the tables that its file's `@table` lines name
+are open.
 `@dimension` lines (see `analyze.header`) define what `--by` can group by, for every query.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,10 +40,12 @@ class Shared:
         self._makers: dict[str, tuple[tuple[str, ...], Callable[[Scan], None]]] = {}
         self._made: set[Callable[[Scan], None]] = set()
         self._offer(_WINDOW_MACROS, (), create_window_macros)
-        self._offer(counting.MACROS, ("flows",), counting.create_macros)
+        for name, make in counting.macros().items():
+            self._offer((name,), ("flows",), make)
         for folder in (BUILT_IN, *folders):
             for file in files_of(folder):
-                self._offer(names_of(file), file.tables, functools.partial(_run, file))
+                for name, sql in statements_of(file):
+                    self._offer((name,), file.tables, functools.partial(_run, sql))
 
     @property
     def names(self) -> list[str]:
@@ -62,13 +66,18 @@ class Shared:
         self._makers |= dict.fromkeys(names, (tables, make))
 
 
-def names_of(file: header.SharedFile) -> list[str]:
-    """The views, macros and tables that a shared file creates."""
-    return [name.lower() for name in _CREATED.findall(file.sql)]
+@functools.cache
+def statements_of(file: header.SharedFile) -> tuple[tuple[str, str], ...]:
+    """What a shared file creates: the name of each view, macro or table, and the SQL up to the next one."""
+    created = list(_CREATED.finditer(file.sql))
+    starts = [0, *(match.start() for match in created[1:]), len(file.sql)]
+    return tuple(
+        (match[1].lower(), file.sql[start:end]) for match, (start, end) in zip(created, pairwise(starts), strict=True)
+    )
 
 
-def _run(file: header.SharedFile, scan: Scan) -> None:
-    scan.execute(file.sql)
+def _run(sql: str, scan: Scan) -> None:
+    scan.execute(sql)
 
 
 @functools.cache

@@ -25,8 +25,7 @@ with grouped as (
     {by.keys},
     sum(client_bytes) as client_bytes,
     sum(server_bytes) as server_bytes,
-    sum(client_packets) as client_packets,
-    sum(server_packets) as server_packets,
+    sum(coalesce(client_packets + server_packets, client_packets, server_packets)) as packets,
     sum(flows) as flows,
     sum(client_retransmits) as client_retransmits,
     sum(server_retransmits) as server_retransmits
@@ -39,7 +38,7 @@ labelled as (
     coalesce(client_bytes, 0) as client_bytes,
     coalesce(server_bytes, 0) as server_bytes,
     coalesce(client_bytes, 0) + coalesce(server_bytes, 0) as bytes,
-    coalesce(client_packets + server_packets, client_packets, server_packets) as packets,
+    packets,
     flows,
     coalesce(client_retransmits + server_retransmits, client_retransmits, server_retransmits) as retransmits
   from grouped

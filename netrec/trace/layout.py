@@ -16,7 +16,6 @@ lie within a wider one's beside it is therefore no part of the trace any more, w
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -39,6 +38,8 @@ _SPOOL = re.compile(r"^(?P<table>[a-z][a-z0-9_]*)-(?P<sequence>\d{6,})\.arrows$"
 
 def new_capture_id(now: datetime | None = None) -> str:
     """An id that sorts by time and is unique per recorder, e.g. `20261122T203015Z4f2a91`; holds no dash."""
+    import secrets  # reading a trace needs none
+
     moment = (now or datetime.now(UTC)).astimezone(UTC)
     return f"{moment:%Y%m%dT%H%M%SZ}{secrets.token_hex(3)}"
 
@@ -81,7 +82,7 @@ class TraceFile:
         if not match:
             return None
         try:
-            hour = datetime.strptime(f"{match['date']} {match['hour']}", "%Y-%m-%d %H").replace(tzinfo=UTC)
+            hour = datetime.fromisoformat(f"{match['date']}T{match['hour']}+00:00")
         except ValueError:
             return None
         last = int(match["last"] or -1)

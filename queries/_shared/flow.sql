@@ -39,7 +39,7 @@ union all by name
 select
   start_time, end_time, flow_id, transport, network_type, host, source, capture, sampling_interval,
   client_address, client_port, server_address, server_port, server_name,
-  'client' as role, -- as the first sighting has it
+  'client' as role, -- as in the row that counts
   scaled(client_retransmits, sampling_interval) as client_retransmits,
   scaled(server_retransmits, sampling_interval) as server_retransmits,
   coalesce(server_name, server_address) as server,

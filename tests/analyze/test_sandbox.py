@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from analyze import sandbox
 from analyze.scan import Scan
+from netrec import cli
 from tests.analyze.conftest import Answer
 
 Run = Callable[..., Answer]
@@ -97,6 +100,42 @@ def test_reading_is_allowed(netrec: Run, trace: Path, statement: str, expected: 
 def test_unknown_names_are_helped(netrec: Run, trace: Path) -> None:
     assert "did you mean 'client_bytes'" in netrec("sql", "select clientbytes from flow", trace).err
     assert "did you mean 'health'" in netrec("sql", "select * from healt", trace).err
+
+
+def test_a_database_that_was_begun_ahead_is_as_closed(trace: Path) -> None:
+    sandbox.begin()
+    sandbox.begin()  # one is enough
+    for connection in (sandbox.connect([trace]), sandbox.connect([trace])):
+        assert connection.execute("select current_setting('timezone')").fetchone() == ("UTC",)
+        for statement in (*OUTSIDE[:3], "set enable_external_access = true", "set allowed_directories = ['/']"):
+            with pytest.raises(duckdb.Error):
+                connection.execute(statement).fetchall()
+
+
+def test_a_query_pays_for_the_views_that_it_mentions(trace: Path) -> None:
+    scan = Scan([trace])
+    scan.require("flows")
+    scan.fetch("select sum(bytes) from flow")
+    views = {
+        row[0] for row in scan.connection.execute("select view_name from duckdb_views() where not internal").fetchall()
+    }
+    assert {"flow", "flow_overlapping"} <= views
+    assert not {"flow_with_losses", "session", "sighting"} & views
+
+
+@pytest.mark.parametrize("spilled", [False, True])
+def test_an_analysis_ends_its_process_at_once_unless_files_are_left_to_remove(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], trace: Path, tmp_path: Path, spilled: bool
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("sys.argv", ["netrec", "analyze", "top-talkers", str(trace), "--format", "csv"])
+    monkeypatch.setattr("os._exit", lambda code: sys.exit(f"at once: {code}"))
+    if spilled:
+        (tmp_path / f"netrec-{os.getuid()}-{os.getpid()}").mkdir()
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == (0 if spilled else "at once: 0")
+    assert capsys.readouterr().out.startswith("talker,")
 
 
 def test_a_query_larger_than_memory_spills_where_it_may(trace: Path, tmp_path: Path) -> None:
