@@ -29,7 +29,7 @@ class Program:
 
 @dataclass
 class Compiled:
-    """Programs by name (without copies), the maps that they use, value -> name of the enumerations asked for."""
+    """Programs by name, the maps that they use, value -> name of the enumerations asked for."""
 
     programs: dict[str, Program]
     maps: list[objects.MapShape]
@@ -38,8 +38,7 @@ class Compiled:
     def load(self, functions: dict[str, tuple[int, int]], maps: list[str]) -> tuple[dict[str, int], dict[str, int]]:
         """Descriptors of the programs (name -> (bpf_prog_type, bpf_attach_type)) and of these maps, by name.
 
-        `name.anything` is one more copy of the program `name`. Raises `OSError`, or `LookupError` for a name
-        that is not there, and leaves nothing open then.
+        Raises `OSError`, or `LookupError` for a name that is not there, and leaves nothing open then.
         """
         opened: list[int] = []
         try:
@@ -48,14 +47,8 @@ class Compiled:
             places = opened.copy()
             loaded = {}
             for name, (kind, attach_type) in functions.items():
-                program = self.programs[name.partition(".")[0]]
-                loaded[name] = objects.load_program(
-                    name.partition(".")[0],
-                    kind,
-                    attach_type,
-                    program.target,
-                    _replace_maps(program.code, places.__getitem__),
-                )
+                program, code = self.programs[name], _replace_maps(self.programs[name].code, places.__getitem__)
+                loaded[name] = objects.load_program(name, kind, attach_type, program.target, code)
                 opened.append(loaded[name])
             named = {shape.name: descriptor for shape, descriptor in zip(self.maps, places, strict=True)}
             wanted = {name: named[name] for name in maps}

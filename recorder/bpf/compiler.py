@@ -70,8 +70,6 @@ _DESCRIPTORS_A_MESSAGE = 200
 class Request:
     """What to build: `text` in C, `defines` name -> number, `functions` name -> kind, `maps` names.
 
-    A function `name.again` is a second copy of the program `name`.
-
     `enumerations` are the kernel's enums whose names are wanted beside. With `kernel_types` the structs that the text
     names are declared before it (`recorder.bpf.kernel_types`).
     """
@@ -274,8 +272,7 @@ def _taken_out(bcc: Any, program: Any, request: Request, functions: list[int], m
     """The instructions out of bcc's module, where the descriptors of the maps are in their places by now."""
     found = {}
     for name, descriptor in zip(request.functions, functions, strict=True):
-        if "." not in name:  # a second copy
-            found[name] = (_code(bcc, program, name), descriptor)
+        found[name] = (_code(bcc, program, name), descriptor)
     return take_out(found, maps)
 
 
@@ -287,7 +284,7 @@ def _code(bcc: Any, program: Any, name: str) -> bytes:
 
 def _load_typed(bcc: Any, btf: Btf, program: Any, name: str, kind: str) -> int:
     """Load a program of a typed tracepoint, which bcc does not know."""
-    tracepoint, name = kind.partition(":")[2], name.partition(".")[0]
+    tracepoint = kind.partition(":")[2]
     target = btf.tracepoint(tracepoint)
     if target is None:
         raise CannotRecordError(f"this kernel has no tracepoint {tracepoint}", "report this kernel's version")
@@ -295,11 +292,7 @@ def _load_typed(bcc: Any, btf: Btf, program: Any, name: str, kind: str) -> int:
 
 
 def _load(program: Any, name: str, kind: str) -> int:
-    """Load one program; `name.anything` is one more copy of the program `name`."""
-    name = name.partition(".")[0]
-    descriptor = os.dup(program.load_func(name, *_KINDS[kind]).fd)
-    program.funcs.pop(name.encode(), None)  # or bcc would give the same one again
-    return descriptor
+    return os.dup(program.load_func(name, *_KINDS[kind]).fd)
 
 
 def _name_lines(bcc: Any, program: Any, name: str, kind: str) -> None:

@@ -13,7 +13,7 @@ enum { COUNT_SEEN, COUNT_LOST_RING, COUNT_LOST_MAP, COUNT_INSERTED, COUNT_DELETE
        COUNT_EVENTS, COUNT_LOST_EVENTS, COUNT_DATAGRAM_FLOWS, COUNT_LOST_DATAGRAMS, COUNT_LOST_DNS,
        COUNT_RUN_TIME, COUNTERS };
 enum { CONTROL_SCAN, CONTROL_AGE, CONTROL_LISTENERS, CONTROL_EVENTS, CONTROL_DATAGRAMS, CONTROL_SAMPLING, CONTROL_PENDING,
-       CONTROL_TIMING, CONTROLS };
+       CONTROL_TIMING, CONTROL_UNSEEN, CONTROL_SKIPPED, CONTROLS };
 enum { EPHEMERAL_LOW = 32768, TASK_IS_KERNEL_THREAD = 0x200000 };
 
 struct owner {
@@ -32,7 +32,7 @@ struct identity {
 };
 
 BPF_TABLE("percpu_array", u32, u64, counters, COUNTERS);
-BPF_TABLE("array", u32, u64, control, CONTROLS);           /* scan: when it began; age: what it reports, in ns; sampling: 1 in so many flows; pending: whether any are; timing: see PROGRAM; else: which map of two */
+BPF_TABLE("array", u32, u64, control, CONTROLS);           /* scan: when it began; age: what it reports, in ns; sampling: 1 in so many flows; pending: whether any are; timing: see PROGRAM; unseen, skipped: see tcp_state; else: which map of two */
 
 /* By its number: where bcc cannot read /proc/kallsyms (no CAP_SYSLOG) it puts the old bpf_probe_read in this helper's place,
  * which programs of cgroups may not call. */

@@ -6,7 +6,7 @@ not asked for is neither compiled nor loaded nor attached.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +46,7 @@ _PAGE = 4096
 class Part:
     """One file of programs. `tracepoints` maps a program to the raw tracepoint that it is attached to, `cgroup_hooks`
     to the kind of hook of the root cgroup; `typed` are those that load from what the tracepoint's arguments point to.
-    `tcp_state.again` is a second copy of the program tcp_state."""
+    What the kernel skips of the programs `made_good` is not lost."""
 
     file: str
     tracepoints: Mapping[str, str] = field(default_factory=dict)
@@ -54,21 +54,22 @@ class Part:
     typed: tuple[str, ...] = ()
     iterators: tuple[str, ...] = ()
     maps: tuple[str, ...] = ()
+    made_good: tuple[str, ...] = ()
 
 
 TCP = Part(
     "tcp.bpf.c",
     {
         "tcp_state": "inet_sock_set_state",
-        "tcp_state.again": "inet_sock_set_state",
         "tcp_reset_received": "tcp_receive_reset",
         "tcp_reset_sent": "tcp_send_reset",
         "tcp_socket_destroyed": "tcp_destroy_sock",
     },
     cgroup_hooks={"tcp_attempt4": CONNECT4, "tcp_attempt6": CONNECT6},
-    typed=("tcp_state", "tcp_state.again"),
+    typed=("tcp_state", "tcp_socket_destroyed"),
     iterators=("bpf_iter__tcp", "bpf_iter__bpf_map_elem", "bpf_iter__task_file"),
     maps=("sockets", "pending", "counters", "control", "flows"),
+    made_good=("tcp_state",),
 )
 # Attached before those of TCP: they look at what those are about to change.
 EVENTS = Part(
@@ -101,13 +102,6 @@ DNS = Part(
     maps=("dns_packets",),
 )
 PARTS = (DATAGRAMS, TCP, EVENTS, DNS)
-
-
-def without_copy(programs: Iterable[str]) -> list[str]:
-    """The programs that have no second copy: an event that the kernel skips one of these for is lost."""
-    names = list(programs)
-    copied = {name.partition(".")[0] for name in names if "." in name}
-    return [name for name in names if name.partition(".")[0] not in copied]
 
 
 def chosen(settings: Mapping[str, Any]) -> tuple[Part, ...]:

@@ -32,7 +32,6 @@ from recorder.sources.ebpf.programs import (
     max_events,
     max_flows,
     ring_bytes,
-    without_copy,
 )
 from recorder.sources.ebpf.run_times import RunTimes
 
@@ -80,6 +79,8 @@ class EbpfSource:
         self._next_scan = 0
         self._clock = UtcClock()
         self._taken = 0
+        self._largest_interval = 1
+        self._skipped = 0
         self._last_health = SourceHealth()
         self._details = details
         self._build: Build | None = build
@@ -109,6 +110,7 @@ class EbpfSource:
         self._rows = RowMaker(self._context.host, self._cgroups, self._clock.offset_ns, self._details)
         self._ring = RingBuffer(loaded.maps["flows"], self._ring_size, r.FLOW)
         self._counters = syscalls.PerCpuArray(loaded.maps["counters"], len(r.COUNTERS))
+        self._largest_interval = self._effort.sampling
         self._set_control(r.CONTROL_SAMPLING, self._effort.sampling)
         if self._context.settings.get("max_cpu"):
             self._run_times = RunTimes(
@@ -171,6 +173,8 @@ class EbpfSource:
         if self._datagrams:
             self._datagrams.together = effort.together
         if effort.sampling != before.sampling:
+            self._largest_interval = max(self._largest_interval, effort.sampling)
+            self._set_control(r.CONTROL_UNSEEN, self._largest_interval)
             self._set_control(r.CONTROL_SAMPLING, effort.sampling)
             if self._datagrams:
                 self._datagrams.sample(effort.sampling)
@@ -229,8 +233,9 @@ class EbpfSource:
         counters = self._counters.read().astype(np.int64)
         new = dict(zip(r.COUNTERS, counters - self._last_counters, strict=True))
         total = dict(zip(r.COUNTERS, counters, strict=True))
+        made_good = {name for part in self._parts for name in part.made_good}
         misses = sum(
-            syscalls.recursion_misses(self._loaded.functions[name]) for name in without_copy(self._tracepoints)
+            syscalls.recursion_misses(self._loaded.functions[name]) for name in set(self._tracepoints) - made_good
         )
         health = SourceHealth(
             events_seen=int(new["seen"]) + self._taken,
@@ -314,10 +319,16 @@ class EbpfSource:
         if len(records):
             numbers = self._live.deltas(records)["flow_id"]
             self._live.keep(records, numbers, rows=False, duplicate=local_pairs(records))
+        self._set_control(r.CONTROL_UNSEEN, self._largest_interval)
 
     def _find_owners(self) -> None:
-        """Let the kernel look through all open files for the sockets whose owner is not known."""
+        """Let the kernel look through all open files for the sockets whose owner is not known; and, when it has skipped
+        the program that sees them established, for those."""
+        assert self._loaded is not None
+        skipped, before = syscalls.recursion_misses(self._loaded.functions["tcp_state"]), self._skipped
+        self._set_control(r.CONTROL_SKIPPED, skipped > before)
         syscalls.read_iterator(self._iterators["files"])
+        self._skipped = skipped
 
     @property
     def _active_timeout_ns(self) -> int:

@@ -38,8 +38,7 @@ struct listener {
 
 BPF_TABLE("hash", u64, struct flow, pending, MAX_PENDING); /* closed, waiting for who closed it or who reset it */
 BPF_TABLE("lru_hash", struct listener_key, struct listener, listeners, 16384);
-struct transition { u64 last, own_address; };                  /* the last change of state that was taken on here */
-BPF_TABLE("percpu_array", u32, struct transition, transitions, 1);
+BPF_TABLE("percpu_array", u32, u64, own_addresses, 1);         /* see number_beside */
 BPF_TABLE("percpu_array", u32, struct flow, scanned, 1);       /* where a scan makes its record: its stack is too small */
 BPF_RINGBUF_OUTPUT(flows, RING_PAGES);
 
@@ -108,7 +107,7 @@ static inline void fill(struct flow *flow, u64 sk, void *tcp, const int typed, s
         flow->received -= 1;
     GET(flow->segments_out, tcp, OFFSET_tcp_sock_segs_out);
     /* An accepted socket counts the SYN that it was made for, but not the SYN-ACK, which another object sent. */
-    if (entry->role == ROLE_SERVER && entry->start)
+    if (entry->role == ROLE_SERVER)
         flow->segments_out += 1;
     GET(flow->segments_in, tcp, OFFSET_tcp_sock_segs_in);
     GET(flow->retransmits, tcp, OFFSET_tcp_sock_total_retrans);
@@ -117,9 +116,8 @@ static inline void fill(struct flow *flow, u64 sk, void *tcp, const int typed, s
 }
 
 /* Choose a flow, once: it keeps its weight however the sampling changes. */
-static inline int choose(struct socket_entry *entry, struct identity *identity)
+static inline int choose(struct socket_entry *entry, struct identity *identity, u32 interval)
 {
-    u32 interval = sampling_now();
     entry->sampling = interval;
     return in_sample(&identity->local, identity->local_port, &identity->remote, identity->remote_port, interval);
 }
@@ -185,9 +183,8 @@ static inline void not_listening(u64 sk, void *tcp)
 }
 
 /* close() or shutdown(), in the process's context. */
-static inline void closing_by_process(u64 sk)
+static inline void closing_by_process(struct socket_entry *entry)
 {
-    struct socket_entry *entry = find_socket(sk);
     if (!entry || entry->owner_source == OWNER_CONNECT)
         return;
     struct owner owner = {};
@@ -198,23 +195,25 @@ static inline void closing_by_process(u64 sk)
 }
 
 /* An accepted socket is established within microseconds of its making, and only now has its addresses. */
-static inline void accepted(u64 sk, struct identity *identity)
+static inline void accepted(u64 sk, struct identity *identity, u64 now, u32 interval)
 {
     struct socket_entry entry = {};
 #ifdef WITH_FILTER
     if (!ends_may_match(identity, 6, ROLE_SERVER, CONNECTED))
         return;
 #endif
-    entry.start = entry.established = bpf_ktime_get_boot_ns();
+    entry.start = entry.established = now;
     entry.role = ROLE_SERVER;
     entry.flags = FLAG_ESTABLISHED;
-    if (!choose(&entry, identity))
+    if (!choose(&entry, identity, interval))
+        return;
+    struct listener *listener = find_listener(identity);
+    if (!now && !listener)                                     /* whether it was accepted at all nothing tells any more */
         return;
     entry.pair = identity_hash(identity, ROLE_SERVER);
     /* The client's end is on this host too, in whatever namespace: the same bytes, seen a second time. */
     if (is_client(entry.pair))
         entry.flags |= FLAG_DUPLICATE;
-    struct listener *listener = find_listener(identity);
     if (listener && listener->owner_source) {
         entry.owner = listener->owner;
         entry.owner_source = OWNER_LISTENER;
@@ -224,9 +223,9 @@ static inline void accepted(u64 sk, struct identity *identity)
 
 /* A client's port is chosen after SYN_SENT: whether its flow is in the sample, and what a filter says of that port, is
  * known only now. */
-static inline void connected(u64 sk, struct socket_entry *entry, struct identity *identity)
+static inline void connected(u64 sk, struct socket_entry *entry, struct identity *identity, u64 now, u32 interval)
 {
-    if (!choose(entry, identity)) {
+    if (!choose(entry, identity, interval)) {
         forget(sk);
         return;
     }
@@ -240,7 +239,7 @@ static inline void connected(u64 sk, struct socket_entry *entry, struct identity
             entry->flags |= FLAG_UNWANTED;
     }
 #endif
-    entry->established = bpf_ktime_get_boot_ns();
+    entry->established = now;
     entry->pair = identity_hash(identity, ROLE_CLIENT);
     entry->flags |= FLAG_ESTABLISHED;
     add_client(entry->pair);
@@ -259,12 +258,44 @@ static inline void established(u64 sk, void *tcp, int old)
     if ((!entry && old != SYN_RECV) || !identify_typed(tcp, &identity))
         return;
     if (entry && !(entry->flags & FLAG_ESTABLISHED)) {         /* also of two that connected to each other at once */
-        connected(sk, entry, &identity);
+        connected(sk, entry, &identity, bpf_ktime_get_boot_ns(), sampling_now());
     } else if (old == SYN_RECV) {
         if (entry)                                             /* of a socket whose end was missed */
             forget(sk);
-        accepted(sk, &identity);
+        accepted(sk, &identity, bpf_ktime_get_boot_ns(), sampling_now());
     }
+}
+
+/* A connection whose establishment nobody has seen, now that it shows in another way: when it was is not known. Of which
+ * sample it is, neither: of the smallest so far, with that weight, sums are right and none is recorded that was left out. */
+static inline void unseen(u64 sk, struct socket_entry *entry, struct identity *identity)
+{
+    u32 which = CONTROL_UNSEEN;
+    u64 *interval = control.lookup(&which);
+    if (!interval || !*interval)                               /* what was there before the recording is not looked up yet */
+        return;
+    if (entry)
+        connected(sk, entry, identity, 0, *interval);
+    else
+        accepted(sk, identity, 0, *interval);
+}
+
+static inline int is_established(int state)
+{
+    return state == ESTABLISHED || state == CLOSE_WAIT;
+}
+
+/* The entry of a socket that leaves `old`. */
+static inline struct socket_entry *leaving(u64 sk, void *tcp, int old)
+{
+    struct socket_entry *entry = find_socket(sk);
+    struct identity identity;
+    if (entry && entry->role == ROLE_ATTEMPT)
+        return 0;
+    if ((entry && entry->flags & FLAG_ESTABLISHED) || !is_established(old) || !identify_typed(tcp, &identity))
+        return entry;
+    unseen(sk, entry, &identity);
+    return find_socket(sk);
 }
 
 /* Sockets are destroyed all the time, and hardly ever is one of them waited for: that must be told cheaply. User space
@@ -285,7 +316,10 @@ static inline void closed(u64 sk, void *tcp, int old, struct socket_entry *entry
     u64 flags = 0;
     if (entry->pair && entry->role == ROLE_CLIENT)
         remove_client(entry->pair);
-    if (!(entry->flags & FLAG_UNWANTED) && identify_typed(tcp, &identity) && (entry->sampling || choose(entry, &identity))) {
+    else if (entry->pair && !entry->start && is_client(entry->pair)) /* its client's end may have gone unseen longer */
+        entry->flags |= FLAG_DUPLICATE;
+    if (!(entry->flags & FLAG_UNWANTED) && identify_typed(tcp, &identity)
+        && (entry->sampling || choose(entry, &identity, sampling_now()))) {
         fill(&flow, sk, tcp, 1, entry, &identity);
         flow.kind = KIND_CLOSED;
         flow.state = old;
@@ -321,29 +355,23 @@ static inline void closed(u64 sk, void *tcp, int old, struct socket_entry *entry
     emit(&flow);
 }
 
-/* Loaded twice, and attached twice to the same tracepoint: the kernel skips a program that is interrupted, on the same
- * processor, by an event of its own. While one copy is interrupted the other is not running, so that at least one
- * copy sees every event; the copy that comes first takes it on and the second recognises it. After an interruption the
- * second may not: whatever is done here may be done twice. (Nothing interrupts an event that interrupts: softirqs do
- * not nest, and no hard interrupt changes the state of a socket. A socket's own changes come one after the other.) */
+/* The kernel skips a program for an event that interrupts it on the same processor. A softirq interrupts processes: what
+ * becomes of a connection by packets, that it is established or has ended, can be missed; what a process does, connect() and
+ * close(), cannot. The end tcp_socket_destroyed makes good, which is not running then. An establishment that was missed shows
+ * when the socket leaves that state, or, when the kernel says that it has skipped this program, to the search for owners: all
+ * of such a flow is counted, only when it began is not known. (A second copy of this program, attached for the events that
+ * this one misses, would double what every change of state takes.) */
 PROGRAM(tcp_state, u64 *, ctx)
 {
     int old = ctx[1], new = ctx[2];
     if (new > LISTEN || !(1 << new & (1 << SYN_SENT | 1 << ESTABLISHED | 1 << FIN_WAIT1 | 1 << LAST_ACK | 1 << CLOSED | 1 << LISTEN)))
         return 0;
     u32 here = 0;
-    struct transition *transition = transitions.lookup(&here);
-    if (!transition)
-        return 0;
-    u64 sk = number_beside((void *)ctx[0], &transition->own_address), this = sk ^ (u64)new;
-    if (transition->last == this) {
-        transition->last = 0;
-        return 0;
-    }
-    transition->last = this;
+    u64 *own_address = own_addresses.lookup(&here);
     void *tcp = tcp_sock_of((void *)ctx[0]);
-    if (!tcp)                                                  /* SCTP's and MPTCP's sockets change their states here, too */
+    if (!own_address || !tcp)                                  /* SCTP's and MPTCP's sockets change their states here, too */
         return 0;
+    u64 sk = number_beside((void *)ctx[0], own_address);
     if (new == SYN_SENT)
         connecting(sk, tcp);
     else if (new == ESTABLISHED)
@@ -351,12 +379,12 @@ PROGRAM(tcp_state, u64 *, ctx)
     else if (new == LISTEN)
         listening(sk, tcp);
     else if (new == FIN_WAIT1 || new == LAST_ACK)
-        closing_by_process(sk);
+        closing_by_process(leaving(sk, tcp, old));
     else if (old == LISTEN)
         not_listening(sk, tcp);
     else {
-        struct socket_entry *entry = find_socket(sk);
-        if (entry && entry->role != ROLE_ATTEMPT)
+        struct socket_entry *entry = leaving(sk, tcp, old);
+        if (entry)
             closed(sk, tcp, old, entry);
     }
     return 0;
@@ -455,7 +483,7 @@ static inline void attempt_failed(u64 sk, struct socket_entry *entry, struct own
     flow.id = entry->id;
     flow.start = entry->start;
     forget(sk);
-    if (!wanted || !choose(&chosen, &identity))
+    if (!wanted || !choose(&chosen, &identity, sampling_now()))
         return;
 #ifdef WITH_FILTER
     if (!owner_may_match(&identity, 6, ROLE_CLIENT, CONNECTED, owner))
@@ -484,15 +512,26 @@ static inline void attempt_failed(u64 sk, struct socket_entry *entry, struct own
     emit(&flow);
 }
 
-/* close() of a socket that the peer had reset, or whose connect() had failed: in the closing process's context. */
-PROGRAM(tcp_socket_destroyed, struct bpf_raw_tracepoint_args *, ctx)
+/* close() of a socket that the peer had reset, or whose connect() had failed: in the closing process's context. Of any other
+ * socket that is still in the table the end was missed. */
+PROGRAM(tcp_socket_destroyed, u64 *, ctx)
 {
-    u64 sk = ctx->args[0];
+    u32 here = 0;
     struct owner owner = {};
+    u64 *own_address = own_addresses.lookup(&here);
+    if (!own_address)
+        return 0;
+    u64 sk = number_beside((void *)ctx[0], own_address);
     struct socket_entry *entry = find_socket(sk);
     if (entry && entry->role == ROLE_ATTEMPT) {
         current_owner(&owner);
         attempt_failed(sk, entry, &owner);
+        return 0;
+    }
+    if (entry) {
+        void *tcp = tcp_sock_of((void *)ctx[0]);
+        if (tcp)
+            closed(sk, tcp, LAST_ACK, entry);
         return 0;
     }
     struct flow *flow = some_are_pending(0) ? pending.lookup(&sk) : 0;
@@ -621,7 +660,7 @@ int bpf_iter__tcp(struct tcp_context *ctx)
     if (state == SYN_SENT)
         entry.flags = 0;
     entry.role = ROLE_CLIENT;
-    if (state != SYN_SENT && !choose(&entry, &identity))
+    if (state != SYN_SENT && !choose(&entry, &identity, sampling_now()))
         return 0;
     if (state != SYN_SENT) {
         /* Not listening: the client, unless only the peer's port is one that a client is given. */
@@ -698,6 +737,14 @@ int bpf_iter__bpf_map_elem(struct map_context *ctx)
     return 0;
 }
 
+/* Whether establishments may have been missed since the last search. */
+static inline int some_were_skipped(void)
+{
+    u32 which = CONTROL_SKIPPED;
+    u64 *some = control.lookup(&which);
+    return some && *some;
+}
+
 /* Who holds the descriptors of sockets whose owner is not known yet. */
 int bpf_iter__task_file(struct file_context *ctx)
 {
@@ -723,6 +770,12 @@ int bpf_iter__task_file(struct file_context *ctx)
 #endif
     struct socket_entry *entry = find_socket(sk);
     READ(state, sk, OFFSET_sock_common_skc_state);
+    if (some_were_skipped() && is_established(state) && !(entry && entry->flags & FLAG_ESTABLISHED)) {
+        struct identity identity;
+        if (identify(sk, &identity) && !(entry && entry->role == ROLE_ATTEMPT))
+            unseen(sk, entry, &identity);
+        entry = find_socket(sk);
+    }
     if (entry ? entry->owner_source == OWNER_CONNECT || entry->owner_source == OWNER_CLOSE || entry->owner_source == OWNER_SCAN
               : state != LISTEN)
         return 0;
