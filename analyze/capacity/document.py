@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -19,6 +20,8 @@ from netrec.text import format_count, format_duration, format_size
 
 FORMAT = 1
 SHOWN = 20
+FAR = 0.01  # of its limit: nobody needs to see it
+OFTEN = 3  # so many equal notes are said once
 FANS = 3
 DAY_US = 86_400_000_000
 NO_FORECAST = "no resource has the 14 days of history that a forecast needs"
@@ -34,13 +37,14 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Asked:
-    """What was asked for; `lead_days` None: no exit code by date."""
+    """What was asked for; `lead_days` None: no exit code by date; `all`: also what is far from its limit."""
 
     threshold: float
     lead_days: float | None
     growth: float
     lost: int
     hosts: int
+    all: bool = False
 
 
 def build(
@@ -55,9 +59,15 @@ def build(
     last = datetime.fromtimestamp(extent.end / 1e6, UTC).date()
     limited = [one for one in outlooks if one.resource.limit > 0]
     rows = pl.DataFrame([_row(one, last) for one in outlooks], infer_schema_length=None, schema=_SCHEMA)
-    shown = pl.DataFrame([_shown(one, last, asked) for one in outlooks[:SHOWN]], infer_schema_length=None)
-    if len(outlooks) > SHOWN:
-        notes = [*notes, f"{len(outlooks) - SHOWN} resources further from their limits are not shown (--format json)"]
+    near = [one for place, one in enumerate(outlooks) if asked.all or not place or not _is_far(one)]
+    seen = near if asked.all else near[:SHOWN]
+    once = [reason for reason, times in Counter(one.reason for one in seen).items() if reason and times >= OFTEN]
+    shown = pl.DataFrame([_shown(one, last, asked, once) for one in seen], infer_schema_length=None)
+    notes = [*notes, *(f"of each resource without a note: {reason}" for reason in once)]
+    if far := len(outlooks) - len(near):
+        notes.append(f"{far} resources below {FAR:.0%} of their limits are left out (--all shows them)")
+    if more := len(near) - len(seen):
+        notes.append(f"{more} resources further from their limits are left out (--all shows them)")
     code = exit_code(limited, asked)
     document: dict[str, Any] = {
         "format": FORMAT,
@@ -102,7 +112,8 @@ def sentence(limited: Sequence[Outlook], asked: Asked, extent: Extent, last: dat
         until = f"and {_date(last, first.crossing.p90)}" if math.isfinite(first.crossing.p90) else "and later"
         return f"{name} reaches {full}{grown} between {_date(last, first.crossing.p10)} {until} (80% interval)."
     if first.status == AT_RISK:
-        return f"{name} has reached {first.resource.share:.0%} of its limit: {first.reason}."
+        turned_away = f" and dropped {format_count(first.resource.drops)} times" if first.resource.drops > 0 else ""
+        return f"{name} has reached {first.resource.share:.0%} of its limit{turned_away}: {first.reason}."
     tight = max(limited, key=lambda one: one.resource.share)
     tightest = f"{tight.resource.name} on {tight.resource.host} at {tight.resource.share:.0%} of its limit"
     forecasts = [one for one in limited if one.crossing]
@@ -122,8 +133,8 @@ _SCHEMA = {
     "resource": pl.String, "host": pl.String, "unit": pl.String, "now": pl.Float64, "peak": pl.Float64,
     "growth_per_week": pl.Float64, "limit": pl.Float64, "share": pl.Float64, "p10_date": pl.String,
     "p50_date": pl.String, "p90_date": pl.String, "headroom": pl.Float64, "share_after": pl.Float64,
-    "status": pl.String, "reason": pl.String, "method": pl.String, "coverage": pl.Float64, "history_days": pl.Int64,
-    "rare_peak": pl.Float64, "rare_peak_indicative": pl.Boolean,
+    "drops": pl.Float64, "status": pl.String, "reason": pl.String, "method": pl.String, "coverage": pl.Float64,
+    "history_days": pl.Int64, "rare_peak": pl.Float64, "rare_peak_indicative": pl.Boolean,
 }  # fmt: skip
 
 
@@ -143,6 +154,7 @@ def _row(one: Outlook, last: date) -> dict[str, Any]:
         "p90_date": _date(last, crossing.p90) if crossing else None,
         "headroom": one.headroom,
         "share_after": one.after,
+        "drops": one.resource.drops if math.isfinite(one.resource.drops) else None,
         "status": one.status,
         "reason": one.reason,
         "method": prediction.method if prediction else None,
@@ -153,7 +165,11 @@ def _row(one: Outlook, last: date) -> dict[str, Any]:
     }
 
 
-def _shown(one: Outlook, last: date, asked: Asked) -> dict[str, str]:
+def _is_far(one: Outlook) -> bool:
+    return one.status != AT_RISK and one.resource.share < FAR
+
+
+def _shown(one: Outlook, last: date, asked: Asked, once: Sequence[str]) -> dict[str, str]:
     resource, crossing, prediction = one.resource, one.crossing, one.prediction
     row = {
         "resource": resource.name,
@@ -163,13 +179,14 @@ def _shown(one: Outlook, last: date, asked: Asked) -> dict[str, str]:
         "peak": _amount(resource.peak, resource.unit),
         "limit": _amount(resource.limit, resource.unit),
         "of limit": _percent(resource.share),
+        "drops": format_count(resource.drops) if math.isfinite(resource.drops) else "-",
         "headroom": _percent(one.headroom),
         "growth/week": _amount(prediction.growth_per_week, resource.unit) if prediction else "-",
         "full P10": _date(last, crossing.p10) if crossing else "-",
         "P50": _date(last, crossing.p50) if crossing else "-",
         "P90": _date(last, crossing.p90) if crossing else "-",
         "covers": _percent(prediction.coverage) if prediction else "-",
-        "note": one.reason,
+        "note": "" if one.reason in once else one.reason,
     }
     if asked.growth or asked.lost:
         label = (
@@ -177,7 +194,8 @@ def _shown(one: Outlook, last: date, asked: Asked) -> dict[str, str]:
             + (f" {asked.growth:+.0%}" if asked.growth else "")
             + (f" -{asked.lost} hosts" if asked.lost else "")
         )
-        row = {**dict(list(row.items())[:8]), label: _percent(one.after), **dict(list(row.items())[8:])}
+        place = list(row).index("growth/week")
+        row = {**dict(list(row.items())[:place]), label: _percent(one.after), **dict(list(row.items())[place:])}
     return row
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,8 +20,15 @@ TOP_INTERVALS = 10
 _PARTS = "resource not like '%->%'"
 
 
+# What a gauge that counts drops tells of: the name of the resource.
+_DROPPING = """case
+    when starts_with(resource, 'link_drops:') then replace(resource, 'link_drops:', 'link:')
+    when resource in ('conntrack_drop', 'conntrack_insert_failed') then 'conntrack'
+  end"""
+
+
 def load(scan: Scan) -> list[Resource]:
-    """Every gauge that has a limit, of every host."""
+    """Every gauge that has a limit, of every host, with its drops where these are counted."""
     days = frame(
         scan,
         "select coalesce(host, '(unknown)') as host, resource, any_value(unit) as unit, "
@@ -27,7 +36,39 @@ def load(scan: Scan) -> list[Resource]:
         'arg_max(used, "time") as last, epoch_us(max("time")) as moment '
         f'from host where "limit" > 0 and {_PARTS} group by 1, 2, 4 order by 1, 2, 4',
     )
-    return [_resource(part) for _, part in days.group_by("host", "resource", maintain_order=True)]
+    resources = [_resource(part) for _, part in days.group_by("host", "resource", maintain_order=True)]
+    known = {(one.host, one.name) for one in resources}
+    drops = _counted_drops(scan) | _queue_drops(scan, known)
+    return [replace(one, drops=drops.get((one.host, one.name), math.nan)) for one in resources]
+
+
+def _counted_drops(scan: Scan) -> dict[tuple[str, str], float]:
+    """(host, resource) -> what the kernel's counters say that it dropped."""
+    found = scan.fetch(
+        f"select coalesce(host, '(unknown)'), {_DROPPING} as dropping, sum(used) from host "
+        "where dropping is not null group by 1, 2"
+    )
+    return {(host, name): drops for host, name, drops in found}
+
+
+def _queue_drops(scan: Scan, known: set[tuple[str, str]]) -> dict[tuple[str, str], float]:
+    """(host, listen queue) -> the connections that it turned away, as events tell: the kernel's counter of the socket,
+    or its reasons for drops. A queue for every address is named `*`.
+    """
+    if not scan.has("events"):
+        return {}
+    drops: dict[tuple[str, str], float] = {}
+    for host, server, port, overflows in scan.fetch(
+        "select coalesce(host, '(unknown)'), case when contains(server_address, ':') then '[' || server_address || ']' "
+        "else server_address end, server_port, greatest(sum(count) filter (kind = 'listen_overflow'), "
+        "sum(count) filter (kind = 'drop' and reason = 'TCP_LISTEN_OVERFLOW')) as overflows "
+        "from events group by 1, 2, 3 having overflows > 0"
+    ):
+        names = [(host, f"listen_queue:{address}:{port}") for address in (server, "*", "[::]")]
+        name = next((one for one in names if one in known), None)
+        if name:
+            drops[name] = drops.get(name, 0.0) + overflows
+    return drops
 
 
 def highest(scan: Scan, resource: Resource) -> pl.DataFrame:

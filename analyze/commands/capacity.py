@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ _SPEED = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 @click.option("--threshold", default="90%", show_default=True, metavar="PERCENT", help="This much of a limit is full.")
 @click.option("--at-risk-within", "within", metavar="DURATION", help="Exit code 1 when something fills within: 30d.")
 @click.option("--link-speed", metavar="SPEED", help="Speed of a host's link, a limit for its bytes: 1Gbit/s, 10G.")
+@click.option("--all", "every", is_flag=True, help="Show every resource, also those that are far from their limits.")
 @common_options()
 def command(
     session: Session,
@@ -43,6 +45,7 @@ def command(
     threshold: str,
     within: str | None,
     link_speed: str | None,
+    every: bool,
 ) -> int:
     """Say which resource fills first, when and how sure that is, and what is left after growth or the loss of hosts.
 
@@ -63,7 +66,12 @@ def command(
     from analyze.statistics.outlook import look, order
 
     asked = document.Asked(
-        _percent(threshold, "--threshold"), _days(within), _percent(growth, "--growth", signed=True), lose, hosts or 0
+        _percent(threshold, "--threshold"),
+        _days(within),
+        _percent(growth, "--growth", signed=True),
+        lose,
+        hosts or 0,
+        every,
     )
     speed = _speed(link_speed)
     scan = session.open()
@@ -83,7 +91,7 @@ def command(
     notes = [] if scan.has("host") else ["this trace has no host table: record with --source ebpf,host for every limit"]
     extent = flows.extent if flows else _gauge_extent(scan)
     seen = len({resource.host for resource in resources})
-    asked = document.Asked(asked.threshold, asked.lead_days, asked.growth, lose, hosts or seen)
+    asked = replace(asked, hosts=hosts or seen)
     if lose and lose >= asked.hosts:
         raise UsageError(
             f"--lose {lose} leaves none of {asked.hosts} hosts", "name how many share the load with --hosts"

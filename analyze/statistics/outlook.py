@@ -26,7 +26,8 @@ AT_RISK, FINE, UNKNOWN = "at risk", "fine", "needs more history"
 @dataclass(frozen=True)
 class Resource:
     """What was measured. `days` are the daily peaks and `limits` the daily limits (NaN: none), one a calendar day,
-    NaN for a day without data; `now` is the last value, `peak` the highest, in `unit`.
+    NaN for a day without data; `now` is the last value, `peak` the highest, in `unit`. `drops` is how often it turned
+    something away (NaN: not counted).
     """
 
     host: str
@@ -38,6 +39,7 @@ class Resource:
     days: NDArray[np.float64]
     limits: NDArray[np.float64]
     kind: str = "gauge"
+    drops: float = math.nan
 
     @property
     def share(self) -> float:
@@ -90,6 +92,11 @@ def look(
         saturated = is_saturated(days, resource.limit)
         reason = "its demand is cut off at the limit: more is wanted than is seen" if saturated else ""
         return Outlook(resource, AT_RISK, reason or "it has been full already", room, after, history, rare=rare)
+    if resource.drops > 0:
+        # Readings are means or moments: what it dropped, it was too small for.
+        return Outlook(
+            resource, AT_RISK, "it dropped: it was full, whatever its readings say", room, after, history, rare=rare
+        )
     if history < MINIMUM_DAYS:
         resized = " since its limit changed" if start else ""
         reason = f"{history} of {MINIMUM_DAYS} days{resized}: a date needs more history"

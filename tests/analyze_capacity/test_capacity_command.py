@@ -13,6 +13,8 @@ from netrec.cli import main
 from tests.support.analysis_traces import Change, write_trace
 from tests.support.gauge_traces import write_gauges
 
+SAMPLES = Path(__file__).parent.parent.parent / "sample_traces"
+
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     with pytest.raises(SystemExit) as exit:
@@ -57,6 +59,48 @@ def test_lead_time_sets_the_exit_code(tmp_path: Path, capsys: pytest.CaptureFixt
     write_gauges(tmp_path / "short", {"conntrack": (growing(5), 2000.0)})
     assert run(capsys, str(tmp_path / "short"), "--at-risk-within", "30d")[0] == 3
     assert run(capsys, str(tmp_path / "short"))[0] == 0
+
+
+def test_what_drops_is_full(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    calm, none = np.full(5, 200.0), 0.0  # counters have no limit
+    gauges = {
+        "link:eth0:rx": (calm, 1000.0),
+        "link_drops:eth0:rx": (np.array([0.0, 0.0, 5.0, 0.0, 0.0]), none),
+        "link:eth0:tx": (calm, 1000.0),
+        "link_drops:eth0:tx": (np.zeros(5), none),
+        "conntrack": (2 * calm, 1000.0),
+    }
+    write_gauges(tmp_path / "t", gauges)
+    code, out, _ = run(capsys, str(tmp_path / "t"), "--format", "json")
+    document = json.loads(out)
+    found = {row["resource"]: (row["status"], row["drops"]) for row in document["resources"]}
+    assert code == 1
+    assert found["link:eth0:rx"] == ("at risk", 9.0)  # 5 at noon, a fifth less at night
+    assert found["link:eth0:tx"] == ("needs more history", 0.0)
+    assert found["conntrack"] == ("needs more history", None)
+    assert document["sentence"].startswith("link:eth0:rx on gw-3 has reached 20% of its limit and dropped 9")
+
+
+def test_a_listen_queue_is_shown_with_what_it_turned_away(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, str(SAMPLES / "accept-queue"), "--format", "json")
+    (drops,) = (
+        row["drops"] for row in json.loads(out)["resources"] if row["resource"] == "listen_queue:10.32.1.2:8000"
+    )
+    assert code == 1 and drops >= 100
+
+
+def test_what_is_far_from_its_limit_is_left_out_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = {f"sockets:{number}": (np.full(3, 1.0), 1000.0) for number in range(4)}
+    write_gauges(tmp_path / "t", {"conntrack": (np.full(3, 300.0), 1000.0)} | small)
+    _, out, _ = run(capsys, str(tmp_path / "t"))
+    assert "4 resources below 1% of their limits are left out (--all shows them)" in out
+    assert "sockets:2" not in out and out.count("a date needs more history") == 1
+    _, out, _ = run(capsys, str(tmp_path / "t"), "--all")
+    assert "left out" not in out and "sockets:2" in out
+    # What all have in common is said once.
+    assert out.count("a date needs more history") == 1
+    write_gauges(tmp_path / "far", small)
+    assert "sockets:0" in run(capsys, str(tmp_path / "far"))[1]
 
 
 def test_growth_and_lost_hosts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
