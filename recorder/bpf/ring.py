@@ -10,6 +10,9 @@ import mmap
 
 import numpy as np
 
+# Bytes that are copied before they are given back to the kernel: they stay in the processor's cache meanwhile, and when
+# the consumer is not scheduled in the middle of a large batch, the kernel has the room of most of it already.
+_PIECE = 1 << 20
 _BUSY, _DISCARD = np.uint32(1 << 31), np.uint32(1 << 30)
 
 
@@ -29,14 +32,18 @@ class _MappedRing:
         # The kernel could map the data twice in a row, so that nothing wraps; mapped once, it is resident only once.
         self._bytes = np.frombuffer(self._data, np.uint8, size, page)
 
-    def _waiting(self) -> np.ndarray:
-        """All that the kernel has put there, complete or not, in order; to be copied before it is consumed."""
-        at = int(self._consumer[0])
-        fill = int(self._producer[0]) - at
+    def _fill(self) -> int:
+        """Bytes that the kernel has put there, complete or not."""
+        fill = int(self._producer[0]) - int(self._consumer[0])
         self.peak = max(self.peak, fill)
-        start = at % self.size
-        copy = self._bytes[start : start + fill]
-        return copy if len(copy) == fill else np.concatenate([copy, self._bytes[: fill - len(copy)]])
+        return fill
+
+    def _copy(self, into: np.ndarray) -> None:
+        """The oldest bytes that are there, as many as there is room for."""
+        start = int(self._consumer[0]) % self.size
+        until_end = self._bytes[start : start + len(into)]
+        into[: len(until_end)] = until_end
+        into[len(until_end) :] = self._bytes[: len(into) - len(until_end)]
 
     def _consume(self, size: int) -> None:
         """Give so many bytes back to the kernel."""
@@ -63,6 +70,9 @@ class RingBuffer(_MappedRing):
                 "itemsize": 8 + padded,
             }
         )
+        self._words = self._bytes.view(np.uint32)
+        # Where the headers of as many records as make a piece are, in words from the first one's.
+        self._headers = np.arange(max(_PIECE // (8 + padded), 1)) * ((8 + padded) // 4)
 
     def drain(self) -> np.ndarray:
         """Everything that is complete, as a copy: array of the record's dtype, possibly empty."""
@@ -70,14 +80,30 @@ class RingBuffer(_MappedRing):
 
     def drain_raw(self) -> np.ndarray:
         """The same as bytes, for `records`: bytes are copied and joined at once, structs field by field."""
-        waiting = self._waiting()
-        length = waiting.view(self._stride)["length"]
-        busy = length & _BUSY != 0
-        if busy.any():
-            waiting = waiting[: int(busy.argmax()) * self._stride.itemsize]
-        batch = waiting.copy()
-        self._consume(len(batch))
-        return batch
+        stride = self._stride.itemsize
+        batch = np.empty(self._fill(), np.uint8)
+        done = 0
+        while done < len(batch):
+            wanted = min(len(self._headers), (len(batch) - done) // stride)
+            whole = self._complete(wanted)
+            self._copy(batch[done : done + whole * stride])
+            self._consume(whole * stride)
+            done += whole * stride
+            if whole < wanted:
+                break
+        return batch[:done]
+
+    def _complete(self, most: int) -> int:
+        """How many of the oldest records are complete, up to the first that is not. To be known before they are copied:
+        the kernel may complete one while it is."""
+        first = int(self._consumer[0]) // 4
+        headers = self._words[(first + self._headers[:most]) & (self.size // 4 - 1)]
+        busy = headers & _BUSY != 0
+        return int(busy.argmax()) if busy.any() else most
+
+    def close(self) -> None:
+        del self._words
+        super().close()
 
     def records(self, raw: np.ndarray) -> np.ndarray:
         """What was drained, less what was discarded: array of the record's dtype, where possible a view of `raw`."""
@@ -91,7 +117,9 @@ class RecordRing(_MappedRing):
 
     def drain(self) -> list[bytes]:
         """Every record up to the first that is not complete, as a copy."""
-        waiting = self._waiting().tobytes()
+        copy = np.empty(self._fill(), np.uint8)
+        self._copy(copy)
+        waiting = copy.tobytes()
         found = []
         at = 0
         while at < len(waiting):

@@ -96,3 +96,24 @@ def test_a_batch_does_not_change_when_the_ring_is_written_again(kernel: Kernel) 
     for number in range(2 * PAGE // STRIDE):
         kernel.put(100 + number)
     assert batch["number"].tolist() == [1]
+
+
+def test_the_kernel_has_the_room_of_each_piece_before_the_next_is_copied(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A consumer that is not scheduled in the middle of a large batch holds no more than a piece of it."""
+    monkeypatch.setattr("recorder.bpf.ring._PIECE", 4 * STRIDE)
+    ring = RingBuffer(kernel.descriptor, PAGE, RECORD)
+    for number in range(10):
+        kernel.put(number, BUSY if number == 9 else 0)
+    seen = []
+    copy = ring._copy
+
+    def watched(into: np.ndarray) -> None:
+        seen.append(kernel.consumed // STRIDE)
+        copy(into)
+
+    monkeypatch.setattr(ring, "_copy", watched)
+    assert ring.drain()["number"].tolist() == list(range(9))
+    assert seen == [0, 4, 8]
+    assert kernel.consumed == 9 * STRIDE
