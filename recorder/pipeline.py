@@ -66,6 +66,7 @@ class Status:
     elapsed: float = 0.0
     duration: float | None = None
     rows: int = 0
+    tables: dict[str, int] = field(default_factory=dict)
     rows_per_second: float = 0.0
     files: int = 0
     bytes: int = 0
@@ -252,6 +253,7 @@ class Pipeline:
                 try:
                     written = self._spools.append(table, parts, self._lost_in_interval)
                     rows += written if table == "flows" else 0
+                    self._status.tables[table] = self._status.tables.get(table, 0) + written
                     for name, batch in batches:
                         self._health.sources[name].rows_written += batch.num_rows
                     continue

@@ -109,7 +109,7 @@ def line(status: Status) -> str:
 def summary(status: Status, then: str) -> str:
     """The last words: what there is now, and the command to run `then`."""
     files = "1 file" if status.files == 1 else f"{status.files} files"
-    return (
-        f"recorded {status.rows} flow rows in {format_duration(status.elapsed)}: {files}, {format_size(status.bytes)}, "
-        f"{status.lost} lost; now run: {then}"
-    )
+    others = [f"{rows} rows of {table}" for table, rows in sorted(status.tables.items()) if table != "flows" and rows]
+    flows = [f"{status.rows} flow rows"] if status.rows or not others else []
+    what, time = ", ".join([*flows, *others]), format_duration(status.elapsed)
+    return f"recorded {what} in {time}: {files}, {format_size(status.bytes)}, {status.lost} lost; now run: {then}"

@@ -278,7 +278,12 @@ RECORDER_HEALTH = (
     Field("lost_in_kernel", INT64, "event", "program runs that the kernel skipped (re-entrance)"),
     Field("lost_on_disk", INT64, "event", "rows not written because the disk was full"),
     Field("map_used", INT64, "entry", "flows in the kernel's map"),
-    Field("map_limit", INT64, "entry", "the most that the map can hold"),
+    Field(
+        "map_limit",
+        INT64,
+        "entry",
+        "places in it; ebpf has twice --max-flows, so that its buckets are hardly ever full",
+    ),
     Field("ring_used", INT64, "byte", "highest fill of the ring buffer in this interval"),
     Field("ring_limit", INT64, "byte", "size of the ring buffer"),
     Field("rows_written", INT64, "row", "rows appended to the spool in this interval"),

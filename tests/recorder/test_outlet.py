@@ -15,6 +15,8 @@ from typing import TextIO
 import pytest
 
 from recorder.outlet import Outlet
+from recorder.pipeline import Status
+from recorder.progress import summary
 
 PAGE = 4096
 
@@ -87,3 +89,12 @@ def test_a_recording_ends_in_time_though_nobody_reads(tmp_path: Path) -> None:
     finally:
         os.close(writing)
         os.close(reading)
+
+
+def test_the_last_line_says_what_was_recorded() -> None:
+    assert "recorded 0 flow rows in" in summary(Status(), "then")
+    assert "recorded 9 rows of events, 120 rows of host in" in summary(
+        Status(tables={"host": 120, "events": 9}), "then"
+    )
+    both = Status(rows=5, tables={"flows": 5, "events": 2})
+    assert "recorded 5 flow rows, 2 rows of events in" in summary(both, "then")

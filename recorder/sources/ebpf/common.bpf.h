@@ -257,3 +257,21 @@ static inline int sender_of(u64 sk, struct owner *owner)
     task_owner(task, owner);
     return 1;
 }
+
+enum { IPV6_HEADER = 40 };
+
+/* Where the payload of an IPv6 packet begins: behind its hop-by-hop, routing and destination options. `protocol`: what its
+ * header says comes next, then what the payload is. */
+static inline u32 behind_options(u8 *packet, u8 *end, u8 *protocol)
+{
+    u32 offset = IPV6_HEADER;
+#pragma unroll
+    for (int more = 0; more < 3; more++) {
+        u8 *option = packet + offset;
+        if ((*protocol != 0 && *protocol != 43 && *protocol != 60) || offset > 512 || option + 8 > end)
+            break;
+        *protocol = option[0];
+        offset += option[1] * 8 + 8;
+    }
+    return offset;
+}

@@ -11,7 +11,7 @@
  * Keep `struct datagram_key`, `struct datagram_flow` and `struct datagram_slot` in step with datagram_records.py.
  */
 
-enum { IPV4_HEADER = 20, IPV6_HEADER = 40, UDP_HEADER = 8, ICMP_HEADER = 8 };
+enum { IPV4_HEADER = 20, UDP_HEADER = 8, ICMP_HEADER = 8 };
 enum { DATAGRAM_SENT_FIRST = 1, DATAGRAM_NEW_SOCKET = 2 };
 /* Of a turn. Reading the clock is a quarter of the work: these get a time each, then one in every jiffy does. And who
  * sends is asked for with these only: a tunnel's packets are nobody's. */
@@ -154,19 +154,11 @@ static inline int datagram(struct __sk_buff *skb, u8 sent)
         protocol = data[6];
         if (protocol == 6)
             return 1;
-        offset = IPV6_HEADER;
         source.high = *(u64 *)(data + 8);
         source.low = *(u64 *)(data + 16);
         destination.high = *(u64 *)(data + 24);
         destination.low = *(u64 *)(data + 32);
-#pragma unroll
-        for (int more = 0; more < 3; more++) {                 /* hop-by-hop, routing and destination options */
-            u8 *option = data + offset;
-            if ((protocol != 0 && protocol != 43 && protocol != 60) || offset > 512 || option + 8 > end)
-                break;
-            protocol = option[0];
-            offset += option[1] * 8 + 8;
-        }
+        offset = behind_options(data, end, &protocol);
         if (protocol == 6)
             return 1;
     } else {

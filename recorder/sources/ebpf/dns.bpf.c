@@ -81,15 +81,7 @@ static inline int dns_packet(struct __sk_buff *skb, u8 sent)
         offset = (data[0] & 15) * 4;
     } else if (data[0] >> 4 == 6) {
         protocol = data[6];
-        offset = 40;
-#pragma unroll
-        for (int more = 0; more < 3; more++) {                 /* hop-by-hop, routing and destination options */
-            u8 *option = data + offset;
-            if ((protocol != 0 && protocol != 43 && protocol != 60) || offset > 512 || option + 8 > end)
-                break;
-            protocol = option[0];
-            offset += option[1] * 8 + 8;
-        }
+        offset = behind_options(data, end, &protocol);
     }
     if ((protocol != 17 && protocol != 6) || offset > 4096)
         return 1;

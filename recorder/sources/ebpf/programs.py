@@ -150,6 +150,11 @@ def ring_bytes(settings: Mapping[str, Any]) -> int:
     return max(_PAGE, 1 << (int(settings.get("ring_size", 8 << 20)) - 1).bit_length())
 
 
+def places(settings: Mapping[str, Any]) -> int:
+    """What the table of sockets has room for: twice --max-flows, so that hardly a bucket is ever full."""
+    return -(-2 * max_flows(settings) // _PLACES) * _PLACES
+
+
 def max_events(settings: Mapping[str, Any]) -> int:
     """How many different events the kernel can count before they are taken: per (flow, kind, reason)."""
     return int(settings.get("max_events", MAX_EVENTS))
@@ -160,7 +165,7 @@ def request(settings: Mapping[str, Any]) -> Request:
     parts = chosen(settings)
     defines = {
         "MAX_FLOWS": max_flows(settings),
-        "BUCKETS": -(-2 * max_flows(settings) // _PLACES),
+        "BUCKETS": places(settings) // _PLACES,
         "MAX_PENDING": MAX_PENDING,
         "RING_PAGES": ring_bytes(settings) // _PAGE,
     }

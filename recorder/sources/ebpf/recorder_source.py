@@ -31,6 +31,7 @@ from recorder.sources.ebpf.programs import (
     kernel_filter,
     max_events,
     max_flows,
+    places,
     ring_bytes,
 )
 from recorder.sources.ebpf.run_times import RunTimes
@@ -244,7 +245,7 @@ class EbpfSource:
             lost_in_kernel=misses - self._last_misses,
             owners_known=self._owners_known,
             map_used=int(total["inserted"] - total["deleted"]),
-            map_limit=self._max_flows,
+            map_limit=places(self._context.settings),
             ring_used=self._ring.peak,
             ring_limit=self._ring_size,
         )
