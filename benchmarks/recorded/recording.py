@@ -38,7 +38,7 @@ class Recorded:
     def notes(self, asked_since: float) -> list[str]:
         """What was not recorded, and how long it all took; the questions were asked from a `time.monotonic` on."""
         notes = [f"{name} was not recorded: {problem}" for name, problem in self.problems.items()]
-        recorded = f"{self.fresh} workloads recorded in {self.seconds:.0f} s" if self.fresh else "all recorded before"
+        recorded = f"recorded {self.fresh} in {self.seconds:.0f} s" if self.fresh else "all was recorded before"
         return [*notes, f"{recorded}; the questions took {time.monotonic() - asked_since:.0f} s"]
 
 
