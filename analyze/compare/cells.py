@@ -98,7 +98,10 @@ class Cells:
         if not self._waiting:
             return
         names = self._waiting[0].schema.names
-        columns = {name: np.concatenate([batch.column(name).to_numpy() for batch in self._waiting]) for name in names}
+        # Not to_numpy(): that imports pandas where it is installed, a third of a second.
+        columns = {
+            name: np.concatenate([np.from_dlpack(batch.column(name)) for batch in self._waiting]) for name in names
+        }
         self._waiting = []
         stratum = self.stratum_of.find(columns["key"])
         known = stratum != ABSENT
