@@ -13,11 +13,12 @@ import tempfile
 import threading
 from pathlib import Path
 
-from analyze import shared
+import queries
 from analyze.engine import duckdb
-from analyze.result import literal
 from netrec.errors import QueryError
 
+# The tables without rows, which give every column of the format its type.
+EMPTY_TABLES = Path(queries.__file__).parent / "_shared" / "empty_tables.sql"
 _PLAIN = re.compile(r"(select|with|from|values)\b", re.IGNORECASE)
 
 
@@ -43,6 +44,8 @@ def begin() -> None:
 
 def connect(folders: list[Path]) -> duckdb.DuckDBPyConnection:
     """An in-memory database whose file access is limited to `folders`, with the empty tables; sessions run in UTC."""
+    from analyze.result import literal  # `begin` comes before what it needs
+
     connection = _taken() or _open()
     allowed = ", ".join(literal(f"{folder}/") for folder in folders)
     for setting in (
@@ -79,7 +82,7 @@ def _open() -> duckdb.DuckDBPyConnection:
         "enable_progress_bar_print = false",
     ):
         connection.execute(f"set {setting}")
-    shared.create_empty_tables(connection)
+    connection.execute(EMPTY_TABLES.read_text())
     return connection
 
 

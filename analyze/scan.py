@@ -42,8 +42,7 @@ _TIME_COLUMN = {"flows": "end_time", "events": "time", "host": "time", "health":
 _START_COLUMN = {"flows": "start_time", "events": "time", "host": "time", "health": "start_time"}
 # The options of `netrec record` that fill a table.
 RECORDED_BY = {"events": "--events", "host": "--source ebpf,host"}
-_FEW_FILES = 64
-_LARGE_FILE = 2**20
+_LARGE_FILE = 2**18
 _CAPTURE = r"regexp_extract(filename, '([^/]+)-[0-9_]+\.parquet$', 1)"
 
 
@@ -244,11 +243,11 @@ class Scan:
     @staticmethod
     def _read(group: list[files.DataFile], version: int) -> str:
         names = ", ".join(literal(file.path) for file in group)
-        # By name where files differ in their columns; for few or large files always, because DuckDB then knows the
-        # extremes of every column and sums faster, by a quarter. For thousands of small ones that costs more than it
-        # gains: every footer is looked at whenever a view is bound.
-        few = len(group) <= _FEW_FILES or sum(file.footer.size for file in group) >= _LARGE_FILE * len(group)
-        by_name = few or len({file.footer.columns for file in group}) > 1
+        # By name where files differ in their columns; for large files always, because DuckDB then knows the extremes of
+        # every column and sums faster, by a quarter. For small ones that costs more than it gains: every footer is
+        # looked at whenever a view is bound.
+        large = sum(file.footer.size for file in group) >= _LARGE_FILE * len(group)
+        by_name = large or len({file.footer.columns for file in group}) > 1
         fix_ups = "".join(f", {expression} as {quoted(name)}" for name, expression in FIX_UPS.get(version, {}).items())
         replace = f"replace ({fix_ups[2:]})" if fix_ups else ""
         return (

@@ -16,17 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import queries
-from analyze import counting, header
+from analyze import counting, header, sandbox
 from analyze.result import microseconds
 
 if TYPE_CHECKING:
-    import duckdb
-
     from analyze.scan import Scan
 
 FOLDER = "_shared"
 BUILT_IN = Path(queries.__file__).parent
-_EMPTY = "empty_tables.sql"
 _FAR = 2**60  # microseconds: the year 38,000
 _WORD = re.compile(r"[a-z_][a-z0-9_]*")
 _CREATED = re.compile(r"^\s*create\s+(?:or\s+replace\s+)?temp\s+(?:view|macro|table)\s+([a-z_][a-z0-9_]*)", re.I | re.M)
@@ -84,7 +81,7 @@ def _run(sql: str, scan: Scan) -> None:
 def files_of(folder: Path) -> tuple[header.SharedFile, ...]:
     """The shared files of a query folder, parsed."""
     found = sorted((folder / FOLDER).glob("*.sql"))
-    return tuple(header.parse_shared(path) for path in found if path.name != _EMPTY)
+    return tuple(header.parse_shared(path) for path in found if path != sandbox.EMPTY_TABLES)
 
 
 def dimensions(folders: Sequence[Path] = ()) -> dict[str, header.Dimension]:
@@ -94,11 +91,6 @@ def dimensions(folders: Sequence[Path] = ()) -> dict[str, header.Dimension]:
         for file in files_of(folder):
             found |= {dimension.name: dimension for dimension in file.dimensions}
     return found
-
-
-def create_empty_tables(connection: duckdb.DuckDBPyConnection) -> None:
-    """The tables without rows, which give every column of the format its type."""
-    connection.execute((BUILT_IN / FOLDER / _EMPTY).read_text())
 
 
 def create_window_macros(scan: Scan) -> None:

@@ -27,8 +27,8 @@ with grouped as (
     sum(server_bytes) as server_bytes,
     sum(coalesce(client_packets + server_packets, client_packets, server_packets)) as packets,
     sum(flows) as flows,
-    sum(client_retransmits) as client_retransmits,
-    sum(server_retransmits) as server_retransmits
+    case when bool_or(client_retransmits is not null or server_retransmits is not null) then sum(retransmits) end
+      as retransmits
   from flow
   group by {by.keys}
 ),
@@ -40,7 +40,7 @@ labelled as (
     coalesce(client_bytes, 0) + coalesce(server_bytes, 0) as bytes,
     packets,
     flows,
-    coalesce(client_retransmits + server_retransmits, client_retransmits, server_retransmits) as retransmits
+    retransmits
   from grouped
 ),
 measured as (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from analyze import catalogue, sandbox
+from analyze import sandbox
 from analyze.cli import ANALYSES
 from netrec.cli import LazyGroup
 
@@ -16,15 +16,17 @@ class QueryGroup(LazyGroup):
     """The analyses of `ANALYSES` and every query file, parsed only when it is invoked."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        return [*super().list_commands(context), *catalogue.paths(_folders_on_the_line())]
+        return [*super().list_commands(context), *_queries()]
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        path = None if name in self.lazy else catalogue.paths(_folders_on_the_line()).get(name)
-        if name not in self.lazy and path is None:
-            return None
-        sandbox.begin()
-        if path is None:
+        sandbox.begin()  # before the imports, which take as long
+        if name in self.lazy:
             return super().get_command(context, name)
+        from analyze import catalogue
+
+        path = _queries().get(name)
+        if path is None:
+            return None
         from analyze.commands.query import query_command
 
         return query_command(catalogue.parse(path, name))
@@ -34,8 +36,19 @@ class QueryGroup(LazyGroup):
             with formatter.section("Analyses"):
                 formatter.write_dl([(name, help) for name, (_, _, help) in self.lazy.items()])
         with formatter.section("Queries"):
-            found = catalogue.paths(_folders_on_the_line())
-            formatter.write_dl([(name, catalogue.summary(path)) for name, path in found.items()])
+            formatter.write_dl(_summaries())
+
+
+def _queries() -> dict[str, Path]:
+    from analyze import catalogue
+
+    return catalogue.paths(_folders_on_the_line())
+
+
+def _summaries() -> list[tuple[str, str]]:
+    from analyze import catalogue
+
+    return [(name, catalogue.summary(path)) for name, path in _queries().items()]
 
 
 def _folders_on_the_line() -> list[Path]:
@@ -55,8 +68,8 @@ def _show_list(context: click.Context, parameter: click.Parameter, wanted: bool)
         return
     for name, (_, _, help) in ANALYSES.items():
         click.echo(f"{name}\t{help}")
-    for query, path in catalogue.paths(_folders_on_the_line()).items():
-        click.echo(f"{query}\t{catalogue.summary(path)}")
+    for query, help in _summaries():
+        click.echo(f"{query}\t{help}")
     context.exit(0)
 
 
