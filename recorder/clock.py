@@ -7,9 +7,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 # A wall clock that moves this much between two looks was set; what is less is slewing, which is followed.
 STEP_SECONDS = 1.0
+
+
+def _namespace_offset_ns() -> int:
+    """How much further CLOCK_BOOTTIME is in this process's time namespace than in the kernel (time_namespaces(7))."""
+    with suppress(OSError, ValueError):
+        for line in Path("/proc/self/timens_offsets").read_text().splitlines():
+            name, seconds, nanoseconds = line.split()
+            if name == "boottime":
+                return int(seconds) * 10**9 + int(nanoseconds)
+    return 0
+
+
+NAMESPACE_OFFSET_NS = _namespace_offset_ns()
+
+
+def boot_ns() -> int:
+    """Nanoseconds of CLOCK_BOOTTIME as the kernel stamps what eBPF programs see, also from a time namespace."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) - NAMESPACE_OFFSET_NS
 
 
 def _since_boot() -> float:

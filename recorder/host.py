@@ -14,6 +14,7 @@ from typing import Any
 
 import netrec
 from netrec.trace import layout, metadata
+from recorder.clock import boot_ns
 from recorder.source import SourceSpecification
 
 
@@ -29,8 +30,7 @@ def describe(sources: Sequence[SourceSpecification], settings: Mapping[str, Any]
         kernel=platform.release(),
         filter=str(settings.get("filter") or ""),
         command_line=shlex.join(["netrec", *sys.argv[1:]]),
-        clock_offset_us=(time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(time.CLOCK_BOOTTIME))
-        // 1000,
+        clock_offset_us=(time.clock_gettime_ns(time.CLOCK_REALTIME) - boot_ns()) // 1000,
         capture_start=now.isoformat(timespec="microseconds"),
         settings={name: _plain(value) for name, value in settings.items()},
         tables=sorted({"health", *(table for source in sources for table in source.recorded_tables(settings))}),

@@ -10,12 +10,12 @@ from __future__ import annotations
 import hmac
 import os
 import secrets
-import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
 from netrec.errors import UsageError
+from recorder.clock import NAMESPACE_OFFSET_NS, boot_ns
 
 LEAST_KEY, MOST_KEY = 16, 4096
 DIGITS = 32
@@ -74,7 +74,7 @@ class ProcessDetails:
 
         A process that began later, or whose name is another, only has the number: nothing is said then.
         """
-        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        now = boot_ns()
         known = self._known.get((pid, name))
         current = self._identity(pid)
         if current is None:  # it has ended
@@ -98,7 +98,7 @@ class ProcessDetails:
         except OSError:
             return None
         before, _, after = stat.rpartition(b")")
-        return before.partition(b"(")[2], int(after.split()[19]) * _TICK_NS
+        return before.partition(b"(")[2], int(after.split()[19]) * _TICK_NS - NAMESPACE_OFFSET_NS
 
     def _read(self, pid: int) -> Details:
         folder = self._proc / str(pid)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from recorder.clock import boot_ns
+
 
 class UtcClock:
     """CLOCK_REALTIME minus CLOCK_BOOTTIME in nanoseconds, without the jitter of reading two clocks.
@@ -24,4 +26,4 @@ class UtcClock:
 
     @staticmethod
     def _measure() -> int:
-        return time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        return time.clock_gettime_ns(time.CLOCK_REALTIME) - boot_ns()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -14,6 +13,7 @@ from netrec.filter import Filter
 from recorder.bpf import syscalls
 from recorder.bpf.compiler import Loaded
 from recorder.bpf.ring import mapped_array
+from recorder.clock import boot_ns
 from recorder.sources.ebpf import datagram_records as d
 from recorder.sources.ebpf import records as r
 from recorder.sources.ebpf.cgroup_hooks import attach
@@ -53,7 +53,7 @@ class DatagramSource:
         self.owners_known = self.rows_made = 0
         self.together = False
         self.filter: Filter | None = None
-        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        now = boot_ns()
         self._table = DatagramTable(now, idle_ns, MAX_LIVE, secrets.randbits(64))
         self._sampled: list[np.ndarray] = []
         self._links = attach(loaded, DATAGRAMS.cgroup_hooks, "record with --protocols tcp")
@@ -72,7 +72,7 @@ class DatagramSource:
         """Rows of the flows that are over and, with the active timeout `active_ns`, of those that go on."""
         self._take()
         yield from self._rows_before_sampling()
-        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        now = boot_ns()
         yield from self._batch(self._table.idle(now), "idle")
         yield from self._batch(self._table.excess(), "lack_of_resources")
         if active_ns is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import struct
-import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,6 +14,7 @@ from netrec.protocols import TRANSPORT_NUMBERS
 from netrec.trace.columns import numbers, text
 from recorder.bpf.compiler import Loaded
 from recorder.bpf.ring import RecordRing
+from recorder.clock import boot_ns
 from recorder.dns.observer import Asker, DnsEvent, DnsObserver
 from recorder.dns.packet import dissect
 from recorder.sources.ebpf import records as r
@@ -51,7 +51,7 @@ class DnsSource:
     def rows(self, maker: RowMaker) -> Iterator[tuple[str, pa.RecordBatch]]:
         """Events since the last call."""
         self.poll()
-        events = self.observer.take_events(time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000)
+        events = self.observer.take_events(boot_ns() // 1000)
         if events:
             yield "events", _rows(events, maker)
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from netrec.trace.columns import text
 from recorder.bpf.namespaces import each_namespace, network_namespaces
+from recorder.clock import boot_ns
 from recorder.sources.ebpf import records as r
 from recorder.sources.ebpf.event_rows import event_rows
 from recorder.sources.ebpf.rows import RowMaker
@@ -119,7 +120,7 @@ class ListenDrops:
         if listener is not None:
             for name in _FROM_FLOW:
                 record[name] = listener[name]
-        record["time"] = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        record["time"] = boot_ns()
         record["netns"], record["count"], record["event"], record["why"] = inode, count, event, why
         record["role"], record["protocol"], record["id"], record["kind"] = r.ROLE_SERVER, _TCP, 0, 0
         return record

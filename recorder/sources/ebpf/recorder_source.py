@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from recorder.bpf.clock import UtcClock
 from recorder.bpf.compiler import Build, Loaded
 from recorder.bpf.namespaces import each_namespace
 from recorder.bpf.ring import RingBuffer
+from recorder.clock import boot_ns
 from recorder.source import CaptureContext, Effort, SourceHealth
 from recorder.sources.ebpf import cgroup_hooks, protocols
 from recorder.sources.ebpf import records as r
@@ -215,7 +215,7 @@ class EbpfSource:
         if self._events:
             self._events.take()
         yield from self._ended()
-        due = time.clock_gettime_ns(time.CLOCK_BOOTTIME) >= self._next_scan
+        due = boot_ns() >= self._next_scan
         if due:
             self._schedule_scan()
             yield from self._alive("active", self._active_timeout_ns // 2)
@@ -341,7 +341,7 @@ class EbpfSource:
 
     def _schedule_scan(self) -> None:
         """The next multiple of the active timeout by the wall clock, so that the hosts of a site scan alike."""
-        now, offset = time.clock_gettime_ns(time.CLOCK_BOOTTIME), self._clock.offset_ns()
+        now, offset = boot_ns(), self._clock.offset_ns()
         due = math.floor((now + offset) / self._active_timeout_ns + 1) * self._active_timeout_ns
         self._next_scan = due - offset
 
@@ -374,7 +374,7 @@ class EbpfSource:
         self._find_owners()
         if not self._tcp:
             return
-        self._set_control(r.CONTROL_SCAN, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+        self._set_control(r.CONTROL_SCAN, boot_ns())
         self._set_control(r.CONTROL_AGE, age_ns)
         records = np.frombuffer(syscalls.read_iterator(self._iterators["sockets"]), r.FLOW)
         new = self._live.deltas(records)

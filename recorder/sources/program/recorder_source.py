@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ from recorder.bpf.compiler import Build, BuildError, Loaded
 from recorder.bpf.namespaces import each_namespace
 from recorder.bpf.ring import RingBuffer
 from recorder.bpf.tracepoints import attach_tracepoint, number_of
+from recorder.clock import boot_ns
 from recorder.source import CaptureContext, SourceHealth
 from recorder.sources.program import translation
 from recorder.sources.program.complaints import explain
@@ -94,7 +94,7 @@ class Running:
         if self._chunks:
             records = np.concatenate(self._chunks) if len(self._chunks) > 1 else self._chunks[0]
             self._chunks = []
-            yield self.table, self._rows.rows(records, offset_ns, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+            yield self.table, self._rows.rows(records, offset_ns, boot_ns())
 
     def add_health(self, health: SourceHealth) -> None:
         """Add what was counted since the last call."""
@@ -171,7 +171,7 @@ class ProgramSource:
 
     def read(self) -> Iterator[tuple[str, Any]]:
         """Rows that came since the last call; once per active timeout those of iterators too."""
-        if time.clock_gettime_ns(time.CLOCK_BOOTTIME) >= self._next_round:
+        if boot_ns() >= self._next_round:
             self._schedule()
             for one in self._running:
                 one.iterate()
@@ -204,7 +204,7 @@ class ProgramSource:
 
     def _schedule(self) -> None:
         """The next multiple of the active timeout by the wall clock, as the other sources do."""
-        now, offset = time.clock_gettime_ns(time.CLOCK_BOOTTIME), self._clock.offset_ns()
+        now, offset = boot_ns(), self._clock.offset_ns()
         self._next_round = math.floor((now + offset) / self._interval_ns + 1) * self._interval_ns - offset
 
 
