@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 
@@ -217,11 +218,16 @@ def _sum(paths: list[Path], columns: list[str]) -> tuple[object, ...]:
     names = ", ".join(literal(str(path)) for path in paths)
     chosen = ", ".join(quoted(column) for column in columns)
     source = f"read_parquet([{names}], hive_partitioning = false)"
-    with duckdb.connect(config={"threads": 1}) as connection:
-        connection.execute("set enable_progress_bar = false")
-        statement = f"select count(*), sum(hash(line)) from (select {chosen} from {source}) line"
-        row = connection.execute(statement).fetchone()
+    row = _engine().execute(f"select count(*), sum(hash(line)) from (select {chosen} from {source}) line").fetchone()
     return tuple(row or ())
+
+
+@cache
+def _engine() -> duckdb.DuckDBPyConnection:
+    """One for all: to make one takes longer than to compare some files."""
+    connection = duckdb.connect(config={"threads": 1})
+    connection.execute("set enable_progress_bar = false")
+    return connection
 
 
 def _own(path: Path, original: Path) -> None:
