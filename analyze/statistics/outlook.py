@@ -27,7 +27,7 @@ AT_RISK, FINE, UNKNOWN = "at risk", "fine", "needs more history"
 class Resource:
     """What was measured. `days` are the daily peaks and `limits` the daily limits (NaN: none), one a calendar day,
     NaN for a day without data; `now` is the last value, `peak` the highest, in `unit`. `drops` is how often it turned
-    something away (NaN: not counted).
+    something away (NaN: not counted); `drops_when_full` that it does so for no other reason.
     """
 
     host: str
@@ -40,6 +40,7 @@ class Resource:
     limits: NDArray[np.float64]
     kind: str = "gauge"
     drops: float = math.nan
+    drops_when_full: bool = True
 
     @property
     def share(self) -> float:
@@ -92,7 +93,7 @@ def look(
         saturated = is_saturated(days, resource.limit)
         reason = "its demand is cut off at the limit: more is wanted than is seen" if saturated else ""
         return Outlook(resource, AT_RISK, reason or "it has been full already", room, after, history, rare=rare)
-    if resource.drops > 0:
+    if resource.drops > 0 and resource.drops_when_full:
         # Readings are means or moments: what it dropped, it was too small for.
         return Outlook(
             resource, AT_RISK, "it dropped: it was full, whatever its readings say", room, after, history, rare=rare

@@ -64,21 +64,25 @@ def test_lead_time_sets_the_exit_code(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_what_drops_is_full(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     calm, none = np.full(5, 200.0), 0.0  # counters have no limit
     gauges = {
-        "link:eth0:rx": (calm, 1000.0),
-        "link_drops:eth0:rx": (np.array([0.0, 0.0, 5.0, 0.0, 0.0]), none),
         "link:eth0:tx": (calm, 1000.0),
-        "link_drops:eth0:tx": (np.zeros(5), none),
+        "link_drops:eth0:tx": (np.array([0.0, 0.0, 5.0, 0.0, 0.0]), none),
+        "link:eth0:rx": (calm, 1000.0),
+        "link_drops:eth0:rx": (np.array([0.0, 0.0, 5.0, 0.0, 0.0]), none),  # also what nobody wanted
+        "link:eth1:tx": (calm, 1000.0),
+        "link_drops:eth1:tx": (np.zeros(5), none),
         "conntrack": (2 * calm, 1000.0),
+        "conntrack_insert_failed": (np.array([0.0, 0.0, 5.0, 0.0, 0.0]), none),
     }
     write_gauges(tmp_path / "t", gauges)
     code, out, _ = run(capsys, str(tmp_path / "t"), "--format", "json")
     document = json.loads(out)
     found = {row["resource"]: (row["status"], row["drops"]) for row in document["resources"]}
     assert code == 1
-    assert found["link:eth0:rx"] == ("at risk", 9.0)  # 5 at noon, a fifth less at night
-    assert found["link:eth0:tx"] == ("needs more history", 0.0)
+    assert found["link:eth0:tx"] == ("at risk", 9.0)  # 5 at noon, a fifth less at night
+    assert found["link:eth0:rx"] == ("needs more history", 9.0)
+    assert found["link:eth1:tx"] == ("needs more history", 0.0)
     assert found["conntrack"] == ("needs more history", None)
-    assert document["sentence"].startswith("link:eth0:rx on gw-3 has reached 20% of its limit and dropped 9")
+    assert document["sentence"].startswith("link:eth0:tx on gw-3 has reached 20% of its limit and dropped 9")
 
 
 def test_a_listen_queue_is_shown_with_what_it_turned_away(capsys: pytest.CaptureFixture[str]) -> None:
