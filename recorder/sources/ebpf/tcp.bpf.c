@@ -195,21 +195,21 @@ static inline void closing_by_process(struct socket_entry *entry)
 }
 
 /* An accepted socket is established within microseconds of its making, and only now has its addresses. */
-static inline void accepted(u64 sk, struct identity *identity, u64 now, u32 interval)
+static inline int accepted(u64 sk, struct identity *identity, u64 now, u32 interval)
 {
     struct socket_entry entry = {};
 #ifdef WITH_FILTER
     if (!ends_may_match(identity, 6, ROLE_SERVER, CONNECTED))
-        return;
+        return 0;
 #endif
     entry.start = entry.established = now;
     entry.role = ROLE_SERVER;
     entry.flags = FLAG_ESTABLISHED;
     if (!choose(&entry, identity, interval))
-        return;
+        return 0;
     struct listener *listener = find_listener(identity);
     if (!now && !listener)                                     /* whether it was accepted at all nothing tells any more */
-        return;
+        return 0;
     entry.pair = identity_hash(identity, ROLE_SERVER);
     /* The client's end is on this host too, in whatever namespace: the same bytes, seen a second time. */
     if (is_client(entry.pair))
@@ -218,22 +218,22 @@ static inline void accepted(u64 sk, struct identity *identity, u64 now, u32 inte
         entry.owner = listener->owner;
         entry.owner_source = OWNER_LISTENER;
     }
-    insert(sk, &entry);
+    return insert(sk, &entry);
 }
 
 /* A client's port is chosen after SYN_SENT: whether its flow is in the sample, and what a filter says of that port, is
  * known only now. */
-static inline void connected(u64 sk, struct socket_entry *entry, struct identity *identity, u64 now, u32 interval)
+static inline int connected(u64 sk, struct socket_entry *entry, struct identity *identity, u64 now, u32 interval)
 {
     if (!choose(entry, identity, interval)) {
         forget(sk);
-        return;
+        return 0;
     }
 #ifdef WITH_FILTER
     if (FILTER_CLIENT_PORT) {
         if (!ends_may_match(identity, 6, ROLE_CLIENT, CONNECTED)) {
             forget(sk);
-            return;
+            return 0;
         }
         if (entry->owner_source == OWNER_CONNECT && !owner_may_match(identity, 6, ROLE_CLIENT, CONNECTED, &entry->owner))
             entry->flags |= FLAG_UNWANTED;
@@ -243,6 +243,7 @@ static inline void connected(u64 sk, struct socket_entry *entry, struct identity
     entry->pair = identity_hash(identity, ROLE_CLIENT);
     entry->flags |= FLAG_ESTABLISHED;
     add_client(entry->pair);
+    return 1;
 }
 
 static inline void established(u64 sk, void *tcp, int old)
@@ -267,17 +268,15 @@ static inline void established(u64 sk, void *tcp, int old)
 }
 
 /* A connection whose establishment nobody has seen, now that it shows in another way: when it was is not known. Of which
- * sample it is, neither: of the smallest so far, with that weight, sums are right and none is recorded that was left out. */
-static inline void unseen(u64 sk, struct socket_entry *entry, struct identity *identity)
+ * sample it is, neither: of the smallest so far, with that weight, sums are right and none is recorded that was left out.
+ * Whether it is in the table now. */
+static inline int unseen(u64 sk, struct socket_entry *entry, struct identity *identity)
 {
     u32 which = CONTROL_UNSEEN;
     u64 *interval = control.lookup(&which);
     if (!interval || !*interval)                               /* what was there before the recording is not looked up yet */
-        return;
-    if (entry)
-        connected(sk, entry, identity, 0, *interval);
-    else
-        accepted(sk, identity, 0, *interval);
+        return entry != 0;
+    return entry ? connected(sk, entry, identity, 0, *interval) : accepted(sk, identity, 0, *interval);
 }
 
 static inline int is_established(int state)
@@ -294,8 +293,7 @@ static inline struct socket_entry *leaving(u64 sk, void *tcp, int old)
         return 0;
     if ((entry && entry->flags & FLAG_ESTABLISHED) || !is_established(old) || !identify_typed(tcp, &identity))
         return entry;
-    unseen(sk, entry, &identity);
-    return find_socket(sk);
+    return unseen(sk, entry, &identity) ? find_socket(sk) : 0;
 }
 
 /* Sockets are destroyed all the time, and hardly ever is one of them waited for: that must be told cheaply. User space
@@ -309,6 +307,13 @@ static inline int some_are_pending(u64 from_now)
     return some && *some;
 }
 
+/* Of an accepted socket that was met late: its client's end may have been met even later. */
+static inline void look_for_other_end(struct socket_entry *entry)
+{
+    if (entry->pair && entry->role == ROLE_SERVER && !entry->start && is_client(entry->pair))
+        entry->flags |= FLAG_DUPLICATE;
+}
+
 static inline void closed(u64 sk, void *tcp, int old, struct socket_entry *entry)
 {
     struct identity identity;
@@ -316,8 +321,8 @@ static inline void closed(u64 sk, void *tcp, int old, struct socket_entry *entry
     u64 flags = 0;
     if (entry->pair && entry->role == ROLE_CLIENT)
         remove_client(entry->pair);
-    else if (entry->pair && !entry->start && is_client(entry->pair)) /* its client's end may have gone unseen longer */
-        entry->flags |= FLAG_DUPLICATE;
+    else
+        look_for_other_end(entry);
     if (!(entry->flags & FLAG_UNWANTED) && identify_typed(tcp, &identity)
         && (entry->sampling || choose(entry, &identity, sampling_now()))) {
         fill(&flow, sk, tcp, 1, entry, &identity);
@@ -704,6 +709,7 @@ static inline int report_alive(struct seq_file *seq, struct flow *flow, u64 sk, 
         return 1;
     }
     __builtin_memset(flow, 0, sizeof(*flow));
+    look_for_other_end(entry);
     fill(flow, sk, (void *)sk, 0, entry, &identity);
     flow->kind = KIND_ALIVE;
     flow->state = state;
