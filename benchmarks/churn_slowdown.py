@@ -49,7 +49,7 @@ def run(options: Options) -> Report:
 
 
 def _slowdown(report: Report, options: Options, load: str, watcher: Watcher) -> None:
-    connections, loads = options.size(CONNECTIONS, 500) * LOADS[load], options.size(LOADS_A_BLOCK, 1)
+    connections, loads = options.size(CONNECTIONS, 500) * LOADS[load].pairs, options.size(LOADS_A_BLOCK, 1)
 
     def one_block(recorded: bool) -> dict[str, float]:
         return block(watcher if recorded else None, load, connections, loads)
