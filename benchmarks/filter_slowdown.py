@@ -1,6 +1,6 @@
 """What a filter costs that matches nothing: slowdown of short connections, and the programs' time in the kernel.
 
-Blocks of short loads with the recorder and without take turns; each is compared with its two neighbours. The share of
+Short loads with the recorder and without take turns; each is compared with its two neighbours. The share of
 the kernel's programs is measured apart: their run time, as they measure it themselves, over the load's time, for
 filters that are decided by addresses, by a client's port and by the owner, and without one. The load makes as many
 connections as it can over loopback, one after the other, all on one core.
@@ -13,8 +13,8 @@ from pathlib import Path
 from benchmarks.churn import block, in_kernel, netrec
 from benchmarks.harness import Options, Report, Target, beside, interval, median, scratch
 
-CONNECTIONS, LOADS_A_BLOCK = 4_000, 3
-PAIRS, LONGEST_SECONDS = 40, 120
+CONNECTIONS = 6_000
+PAIRS, LONGEST_SECONDS = 60, 120
 LIMIT = 2.0
 FILTERS = {
     "none": "",
@@ -35,12 +35,12 @@ def run(options: Options) -> Report:
 
 
 def _slowdown(report: Report, options: Options, trace: Path) -> None:
-    connections, loads = options.size(CONNECTIONS, 1_000), options.size(LOADS_A_BLOCK, 1)
+    connections = options.size(CONNECTIONS, 1_000)
 
     watcher = netrec(trace, "--filter", FILTERS[JUDGED])
 
     def one_block(recorded: bool) -> dict[str, float]:
-        return block(watcher if recorded else None, "one pair", connections, loads)
+        return block(watcher if recorded else None, "one pair", connections, 1)
 
     pairs = beside(one_block, options.size(PAIRS, 1), LONGEST_SECONDS, options.size(4, 1))
     slower = [(alone["rate"] / one["rate"] - 1) * 100 for one, alone in pairs]
@@ -54,11 +54,11 @@ def _slowdown(report: Report, options: Options, trace: Path) -> None:
         Target("slowdown with a filter that matches nothing, median", median(slower), LIMIT, "%"),
         Target("more CPU in the load with it, median", median(cpu), LIMIT, "%"),
     ]
-    report.notes.append(f"{len(pairs)} pairs of {loads} loads of {connections:,} connections.")
+    report.notes.append(f"{len(pairs)} pairs of {connections:,} connections each.")
 
 
 def _in_kernel(report: Report, options: Options, trace: Path, name: str, text: str) -> None:
-    cost = in_kernel(trace, options.size(15 * CONNECTIONS, 1_000), *(["--filter", text] if text else []))
+    cost = in_kernel(trace, options.size(10 * CONNECTIONS, 1_000), *(["--filter", text] if text else []))
     report.rows += [
         [f"programs in the kernel, filter {name}", cost.us_per_connection, "", "us/connection"],
         ["share of the load's time", cost.share, "", "%"],
