@@ -1,7 +1,7 @@
 """Narrow rows of one side -> its counts and histograms: every row adds to its place in a few tables.
 
 Places are arithmetic on whole columns: counting so takes a fifth of the time of grouping, and no row is kept. A row's
-cell is its time bucket and its stratum; the close of its connection and the like are one small number (`CODE_SQL`), and
+cell is its time bucket and its stratum; the close of its connection and the like are one small number (`code_sql`), and
 what is counted is told from that number once, not for every row.
 """
 
