@@ -32,6 +32,11 @@ class Details:
     executable: str | None = None
     command_hash: str | None = None
 
+    @property
+    def in_exec(self) -> bool:
+        """Whether it was read in the middle of exec(): the program is the new one, its arguments are not there yet."""
+        return self.executable is not None and self.command_hash is None
+
 
 @dataclass
 class _Known:
@@ -83,7 +88,7 @@ class ProcessDetails:
         # A tick is as exactly as a process's beginning is told.
         if current_name != name or started > time_ns + _TICK_NS:
             return known.details if known and known.started < started and now - known.seen < _REMEMBER_NS else NOTHING
-        if known is None or known.started != started:
+        if known is None or known.started != started or known.details.in_exec:
             known = self._known[pid, name] = _Known(self._read(pid), started, now)
             if len(self._known) > _CACHE:
                 self._known.popitem(last=False)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from netrec.errors import UsageError
-from recorder.process_details import DIGITS, NOTHING, ProcessDetails, read_key
+from recorder.process_details import DIGITS, NOTHING, Details, ProcessDetails, read_key
 
 KEY = b"k" * 32
 
@@ -28,11 +28,10 @@ def name_of(pid: int) -> bytes:
 
 def test_a_process_that_runs_and_one_that_was_met_before() -> None:
     with subprocess.Popen(["sleep", "600"]) as process:
-        name = name_of(process.pid)
-        while name != b"sleep":
-            name = name_of(process.pid)
         details = ProcessDetails(KEY)
-        found = details.of(process.pid, name, now())
+        found = details.of(process.pid, b"sleep", now())
+        while found.command_hash is None:  # it is another program until exec(), and has no arguments at first
+            found = details.of(process.pid, b"sleep", now())
         process.kill()
     assert found.executable == str(Path("/bin/sleep").resolve())
     assert found.command_hash == hmac.new(KEY, b"sleep\x00600\x00", hashlib.sha256).hexdigest()[:DIGITS]
@@ -66,6 +65,16 @@ def test_a_number_that_is_given_again(tmp_path: Path) -> None:
     assert details.of(7, b"a) b", 160 * tick) == first  # what happened while the first still had it
     second = details.of(7, b"a) b", 250 * tick)
     assert second.command_hash and second != first
+
+
+def test_what_was_read_in_the_middle_of_exec_is_read_again(tmp_path: Path) -> None:
+    details = ProcessDetails(KEY, tmp_path)
+    proc(tmp_path, 7, 100, b"")
+    (tmp_path / "7" / "exe").symlink_to("/bin/program")
+    began = 100 * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+    assert details.of(7, b"a) b", began) == Details("/bin/program", None)
+    proc(tmp_path, 7, 100, b"program\0")
+    assert details.of(7, b"a) b", began).command_hash
 
 
 def test_without_a_key_two_captures_hash_differently() -> None:
