@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from netrec.filter import Filter
 from recorder.bpf import syscalls
 from recorder.source import Effort
 from tests.support import traffic
@@ -74,6 +75,32 @@ def test_an_establishment_that_was_missed(network: Network) -> None:
     assert one["flow_start_time"] is not None and one["connect_latency_us"] is None
     assert other["flow_start_time"] is None
     assert recording.health.events_lost == 0
+
+
+def test_with_a_filter_such_are_looked_for_once_the_kernel_skips(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each that closes is judged by the filter from then on; the first skip may have hidden a connection: counted."""
+    space = network.namespace()
+    with (
+        space.entered(),
+        traffic.Server("127.0.0.1") as server,
+        traffic.Server("127.0.0.1") as other,
+        Recording(filter=Filter.read(f"port {server.port}")) as recording,
+    ):
+        skips: Any = recording.source._skips  # type: ignore[attr-defined]
+        monkeypatch.setattr(skips, "_skipped", lambda: 1)
+        recording.run(0.2)
+        with unseen_connection(recording, space, server.port) as client:
+            traffic.talk(client, 1234, 4321)
+        with unseen_connection(recording, space, other.port) as client:
+            traffic.talk(client, 16, 10)
+        traffic.exchange("127.0.0.1", server.port, [(16, 10)])
+        recording.until(lambda: len(recording.of(space.inode)) == 4)
+    assert {row["server_port"] for row in recording.of(space.inode)} == {server.port}
+    for role in ("client", "server"):
+        assert sums(recording.of(space.inode, role=role)) == (1250, 4331)
+    assert recording.health.lost_in_kernel == 1
 
 
 def test_a_reset_after_an_establishment_that_was_missed(network: Network) -> None:

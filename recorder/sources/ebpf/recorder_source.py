@@ -35,6 +35,7 @@ from recorder.sources.ebpf.programs import (
     ring_bytes,
 )
 from recorder.sources.ebpf.run_times import RunTimes
+from recorder.sources.ebpf.skips import Skips
 
 if TYPE_CHECKING:
     from recorder.dns.names import NameTable
@@ -81,7 +82,6 @@ class EbpfSource:
         self._clock = UtcClock()
         self._taken = 0
         self._largest_interval = 1
-        self._skipped = 0
         self._last_health = SourceHealth()
         self._details = details
         self._build: Build | None = build
@@ -119,6 +119,8 @@ class EbpfSource:
                 lambda: int(self._counters.read()[r.COUNTERS.index("run_time")]),
             )
         filtering = kernel_filter(self._context.settings)
+        tcp_state = loaded.functions["tcp_state"]
+        self._skips = Skips(self._set_control, lambda: syscalls.recursion_misses(tcp_state), filtering is not None)
         if filtering and filtering.cgroup_terms:
             from recorder.sources.ebpf.kernel_filter import CgroupTerms
 
@@ -175,8 +177,8 @@ class EbpfSource:
             self._datagrams.together = effort.together
         if effort.sampling != before.sampling:
             self._largest_interval = max(self._largest_interval, effort.sampling)
-            self._set_control(r.CONTROL_UNSEEN, self._largest_interval)
             self._set_control(r.CONTROL_SAMPLING, effort.sampling)
+            self._skips.sample(effort.sampling, self._largest_interval)
             if self._datagrams:
                 self._datagrams.sample(effort.sampling)
         if effort.active_timeout != before.active_timeout:
@@ -189,6 +191,7 @@ class EbpfSource:
     def poll(self) -> bool:
         """Empty the ring into memory; True when it was more than a quarter full."""
         fill = self._drain()
+        self._skips.notice()
         if self._datagrams:
             self._datagrams.poll()
         if self._dns:
@@ -242,7 +245,7 @@ class EbpfSource:
             events_seen=int(new["seen"]) + self._taken,
             lost_in_ring=int(new["lost_ring"] + new["lost_dns"]),
             lost_in_map=int(new["lost_map"] + new["lost_events"] + new["lost_datagrams"]),
-            lost_in_kernel=misses - self._last_misses,
+            lost_in_kernel=misses - self._last_misses + self._skips.take_lost(),
             owners_known=self._owners_known,
             map_used=int(total["inserted"] - total["deleted"]),
             map_limit=places(self._context.settings),
@@ -320,16 +323,14 @@ class EbpfSource:
         if len(records):
             numbers = self._live.deltas(records)["flow_id"]
             self._live.keep(records, numbers, rows=False, duplicate=local_pairs(records))
-        self._set_control(r.CONTROL_UNSEEN, self._largest_interval)
+        self._skips.sample(self._effort.sampling, self._largest_interval)
 
     def _find_owners(self) -> None:
         """Let the kernel look through all open files for the sockets whose owner is not known; and, when it has skipped
         the program that sees them established, for those."""
         assert self._loaded is not None
-        skipped, before = syscalls.recursion_misses(self._loaded.functions["tcp_state"]), self._skipped
-        self._set_control(r.CONTROL_SKIPPED, skipped > before)
+        self._skips.before_search()
         syscalls.read_iterator(self._iterators["files"])
-        self._skipped = skipped
 
     @property
     def _active_timeout_ns(self) -> int:

@@ -268,15 +268,19 @@ static inline void established(u64 sk, void *tcp, int old)
 }
 
 /* A connection whose establishment nobody has seen, now that it shows in another way: when it was is not known. Of which
- * sample it is, neither: of the smallest so far, with that weight, sums are right and none is recorded that was left out.
- * Whether it is in the table now. */
-static inline int unseen(u64 sk, struct socket_entry *entry, struct identity *identity)
+ * sample it is, neither: of `interval`, the smallest sample so far, with that weight, sums are right and none is recorded that
+ * was left out. Whether it is in the table now. */
+static inline int unseen(u64 sk, struct socket_entry *entry, struct identity *identity, u32 interval)
+{
+    return entry ? connected(sk, entry, identity, 0, interval) : accepted(sk, identity, 0, interval);
+}
+
+/* That interval; 0 while none is looked for, as user space says. */
+static inline u32 interval_of_unseen(void)
 {
     u32 which = CONTROL_UNSEEN;
     u64 *interval = control.lookup(&which);
-    if (!interval || !*interval)                               /* what was there before the recording is not looked up yet */
-        return entry != 0;
-    return entry ? connected(sk, entry, identity, 0, *interval) : accepted(sk, identity, 0, *interval);
+    return interval ? *interval : 0;
 }
 
 static inline int is_established(int state)
@@ -285,15 +289,19 @@ static inline int is_established(int state)
 }
 
 /* The entry of a socket that leaves `old`. */
-static inline struct socket_entry *leaving(u64 sk, void *tcp, int old)
+static inline struct socket_entry *leaving(u64 sk, void *socket, int old)
 {
     struct socket_entry *entry = find_socket(sk);
     struct identity identity;
     if (entry && entry->role == ROLE_ATTEMPT)
         return 0;
-    if ((entry && entry->flags & FLAG_ESTABLISHED) || !is_established(old) || !identify_typed(tcp, &identity))
+    if ((entry && entry->flags & FLAG_ESTABLISHED) || !is_established(old))
         return entry;
-    return unseen(sk, entry, &identity) ? find_socket(sk) : 0;
+    u32 interval = interval_of_unseen();
+    void *tcp = interval ? tcp_sock_of(socket) : 0;
+    if (!tcp || !identify_typed(tcp, &identity))
+        return entry;
+    return unseen(sk, entry, &identity, interval) ? find_socket(sk) : 0;
 }
 
 /* Sockets are destroyed all the time, and hardly ever is one of them waited for: that must be told cheaply. User space
@@ -373,25 +381,30 @@ PROGRAM(tcp_state, u64 *, ctx)
         return 0;
     u32 here = 0;
     u64 *own_address = own_addresses.lookup(&here);
-    void *tcp = tcp_sock_of((void *)ctx[0]);
-    if (!own_address || !tcp)                                  /* SCTP's and MPTCP's sockets change their states here, too */
+    void *socket = (void *)ctx[0];
+    if (!own_address)
         return 0;
-    u64 sk = number_beside((void *)ctx[0], own_address);
-    if (new == SYN_SENT)
+    u64 sk = number_beside(socket, own_address);
+    if (new == FIN_WAIT1 || new == LAST_ACK) {
+        closing_by_process(leaving(sk, socket, old));
+        return 0;
+    }
+    struct socket_entry *ended = new == CLOSED && old != LISTEN ? leaving(sk, socket, old) : 0;
+    if (new == CLOSED && old != LISTEN && !ended)
+        return 0;
+    void *tcp = tcp_sock_of(socket);
+    if (!tcp)                                                  /* SCTP's and MPTCP's sockets change their states here, too */
+        return 0;
+    if (ended)
+        closed(sk, tcp, old, ended);
+    else if (new == SYN_SENT)
         connecting(sk, tcp);
     else if (new == ESTABLISHED)
         established(sk, tcp, old);
     else if (new == LISTEN)
         listening(sk, tcp);
-    else if (new == FIN_WAIT1 || new == LAST_ACK)
-        closing_by_process(leaving(sk, tcp, old));
-    else if (old == LISTEN)
+    else
         not_listening(sk, tcp);
-    else {
-        struct socket_entry *entry = leaving(sk, tcp, old);
-        if (entry)
-            closed(sk, tcp, old, entry);
-    }
     return 0;
 }
 
@@ -778,8 +791,9 @@ int bpf_iter__task_file(struct file_context *ctx)
     READ(state, sk, OFFSET_sock_common_skc_state);
     if (some_were_skipped() && is_established(state) && !(entry && entry->flags & FLAG_ESTABLISHED)) {
         struct identity identity;
-        if (identify(sk, &identity) && !(entry && entry->role == ROLE_ATTEMPT))
-            unseen(sk, entry, &identity);
+        u32 interval = interval_of_unseen();
+        if (interval && identify(sk, &identity) && !(entry && entry->role == ROLE_ATTEMPT))
+            unseen(sk, entry, &identity, interval);
         entry = find_socket(sk);
     }
     if (entry ? entry->owner_source == OWNER_CONNECT || entry->owner_source == OWNER_CLOSE || entry->owner_source == OWNER_SCAN
