@@ -18,6 +18,7 @@ from tests.support.namespaces import Network
 
 pytestmark = pytest.mark.kernel
 FLOWS = 400
+FEW = 1 << 30  # so few that none of some dozens is chosen
 _RECORD = np.dtype([("local", "V16"), ("remote", "V16"), ("local_port", "u2"), ("remote_port", "u2")])
 
 
@@ -51,7 +52,7 @@ def test_tcp(network: Network, address: str) -> None:
     expected = chosen([(address, one.client_port, address, server.port) for one in done], 4)
     assert ports(client) == {one.client_port for one, yes in zip(done, expected, strict=True) if yes}
     assert ports(client) == ports(server_rows)
-    assert FLOWS / 4 * 0.6 < len(client) < FLOWS / 4 * 1.4
+    assert FLOWS / 4 * 0.4 < len(client) < FLOWS / 4 * 1.6
     for row in client + server_rows:
         assert (row["client_bytes"], row["server_bytes"], row["sampling_interval"]) == (100, 1000, 4)
         assert row["duplicate"] is (row["role"] == "server")
@@ -69,7 +70,7 @@ def test_a_flow_keeps_the_weight_that_it_was_chosen_with(network: Network) -> No
         traffic.Server("127.0.0.1") as server,
         traffic.held("127.0.0.1", server.port, sizes),
     ):
-        sampled(recording, 1_000_000)
+        sampled(recording, FEW)
         traffic.exchange("127.0.0.1", server.port, sizes)
     rows = recording.of(space.inode)
     assert len({row["flow_id"] for row in rows}) == 40  # both ends of those that were open before
@@ -108,7 +109,11 @@ def test_udp_is_whole_before_and_a_sample_after(network: Network) -> None:
 def test_a_failed_connect_is_sampled_too(network: Network) -> None:
     space = network.namespace()
     with sampled(Recording(), 4) as recording, space.entered():
-        tried = traffic.refused("127.0.0.1", 1, count=100)
+        tried = [one.client_port for one in traffic.refused("127.0.0.1", 1, count=100)]
     rows = recording.of(space.inode)
-    assert 8 < len(rows) < 45 and len(tried) == 100
+    expected = chosen([("127.0.0.1", port, "127.0.0.1", 1) for port in tried], 4)
+    assert sorted(row["client_port"] for row in rows) == sorted(
+        port for port, yes in zip(tried, expected, strict=True) if yes
+    )
+    assert len(rows) < len(tried) == 100
     assert {(row["tcp_close"], row["sampling_interval"]) for row in rows} == {("connect_failed", 4)}

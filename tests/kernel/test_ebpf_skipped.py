@@ -155,7 +155,7 @@ def test_an_end_that_was_missed(network: Network) -> None:
 def test_what_a_sample_left_out_is_not_taken_for_missed(network: Network) -> None:
     space = network.namespace()
     with Recording() as recording, space.entered(), traffic.Server("127.0.0.1") as server:
-        recording.source.adjust(Effort(sampling=1_000_000))  # type: ignore[attr-defined]
+        recording.source.adjust(Effort(sampling=1 << 30))  # type: ignore[attr-defined]
         with traffic.held("127.0.0.1", server.port, [(16, 10)] * 20):
             recording.source.adjust(Effort())  # type: ignore[attr-defined]
         traffic.exchange("127.0.0.1", server.port, [(16, 10)] * 5)

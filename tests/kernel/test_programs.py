@@ -89,7 +89,7 @@ def test_window_collapses_are_as_many_as_the_kernel_counts(link: Link) -> None:
     sender, receiver = link.first.namespace, link.second.namespace
     sender.sysctl(net__ipv4__tcp_congestion_control="reno")
     receiver.run("nft", "add table inet t; add chain inet t c { type filter hook input priority 0; }")
-    receiver.run("nft", "add rule inet t c tcp dport 7000 numgen random mod 100 < 3 counter drop")
+    receiver.run("nft", "add rule inet t c tcp dport 7000 numgen inc mod 20 10 counter drop")
     with receiver.entered():
         service = traffic.Server(link.second.ipv4, 7000)
     with ProgramRun("window_collapses") as run, service, sender.entered():

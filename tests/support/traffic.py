@@ -196,7 +196,10 @@ def held(address: str, port: int, sizes: Sequence[tuple[int, int]]) -> Iterator[
 
 
 def refused(address: str, port: int, count: int = 1) -> list[Connection]:
-    """Connections to where nobody listens, with the errno's name; raises `RuntimeError` when one succeeds."""
+    """Connections to where nobody listens, with the errno's name; raises `RuntimeError` when one succeeds.
+
+    `port` is none of those that are given to clients (net.ipv4.ip_local_port_range): one would reach itself.
+    """
     done = []
     for _ in range(count):
         with socket.socket(_family(address), socket.SOCK_STREAM) as client:
@@ -213,22 +216,15 @@ def refused(address: str, port: int, count: int = 1) -> list[Connection]:
     return done
 
 
-def closed_port(address: str = "127.0.0.1") -> int:
-    """A port on which nobody listens just now."""
-    with socket.socket(_family(address), socket.SOCK_STREAM) as probe:
-        probe.bind((address, 0))
-        return probe.getsockname()[1]
-
-
 def upload(address: str, port: int, seconds: float, rate: float = 0.0) -> Connection:
-    """Send for so long over one connection, then shut down and wait until the server has read all.
+    """Send for so long over one connection, a block at least, then shut down and wait until the server has read all.
 
     `rate` limits it, in bytes per second (0: as fast as it goes). The result's client_bytes is the exact count.
     """
     with connect(address, port) as client:
         client.sendall(HEADER.pack(OPEN_ENDED, 0))
         sent, start = HEADER.size, time.monotonic()
-        while (elapsed := time.monotonic() - start) < seconds:
+        while (elapsed := time.monotonic() - start) < seconds or sent == HEADER.size:
             if rate and sent > rate * elapsed:
                 time.sleep(min(0.05, (sent - rate * elapsed) / rate))
                 continue
