@@ -98,7 +98,8 @@ static inline u16 network_to_host(u16 port)
 }
 
 /* What the verifier knows the type of it lets a program load from, which costs a tenth of reading: the socket that a typed
- * tracepoint gives (none, when it is not of TCP), and the task that runs. */
+ * tracepoint gives, and the task that runs. What it makes of them, a tcp_sock (none, when the socket is not of TCP) or what a
+ * field points to, is not trusted as they are: the kernel checks the address at every load. */
 static void *(*tcp_sock_of)(void *socket) = (void *)137;
 static void *(*task_that_runs)(void) = (void *)158;
 
@@ -143,14 +144,15 @@ static inline int identify(u64 sk, struct identity *identity)
     return 1;
 }
 
-/* The same of a typed pointer to a tcp_sock. */
-static inline int identify_typed(void *tcp, struct identity *identity)
+/* The same of the socket that a typed tracepoint gives; `tcp` is that socket as a tcp_sock, or 0 where it is open. */
+static inline int identify_typed(void *socket, void *tcp, struct identity *identity)
 {
-    if (!identify_ends(tcp, identity))
+    if (!identify_ends(socket, identity))
         return 0;
-    void *net = AT(void *, tcp, OFFSET_sock_common_skc_net);
+    void *net = AT(void *, socket, OFFSET_sock_common_skc_net);
     identity->netns = AT(u32, net, OFFSET_net_ns + OFFSET_ns_common_inum);
-    identity->local_port = network_to_host(AT(u16, tcp, OFFSET_inet_sock_inet_sport));
+    identity->local_port = tcp ? network_to_host(AT(u16, tcp, OFFSET_inet_sock_inet_sport))
+                               : AT(u16, socket, OFFSET_sock_common_skc_num);
     return 1;
 }
 

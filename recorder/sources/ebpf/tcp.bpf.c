@@ -134,12 +134,12 @@ static inline void emit(struct flow *flow)
     flows.ringbuf_submit(slot, 1 /* no wake-up: user space polls on a timer */);
 }
 
-static inline void connecting(u64 sk, void *tcp)
+static inline void connecting(u64 sk, void *socket)
 {
     struct socket_entry entry = {};
 #ifdef WITH_FILTER
     struct identity identity;
-    if (!identify_typed(tcp, &identity))
+    if (!identify_typed(socket, 0, &identity))
         return;
     if (!ends_may_match(&identity, 6, ROLE_CLIENT, CONNECTING))
         return;
@@ -156,12 +156,12 @@ static inline void connecting(u64 sk, void *tcp)
     insert(sk, &entry);
 }
 
-static inline void listening(u64 sk, void *tcp)
+static inline void listening(u64 sk, void *socket)
 {
     struct identity identity;
     struct listener_key key = {};
     struct listener listener = {};
-    if (!identify_typed(tcp, &identity))
+    if (!identify_typed(socket, 0, &identity))
         return;
     listener_key_of(&identity, &key);
     listener.sk = sk;
@@ -170,11 +170,11 @@ static inline void listening(u64 sk, void *tcp)
     listeners.update(&key, &listener);
 }
 
-static inline void not_listening(u64 sk, void *tcp)
+static inline void not_listening(u64 sk, void *socket, void *tcp)
 {
     struct identity identity;
     struct listener_key key = {};
-    if (!identify_typed(tcp, &identity))
+    if (!identify_typed(socket, tcp, &identity))
         return;
     listener_key_of(&identity, &key);
     struct listener *listener = listeners.lookup(&key);
@@ -246,7 +246,7 @@ static inline int connected(u64 sk, struct socket_entry *entry, struct identity 
     return 1;
 }
 
-static inline void established(u64 sk, void *tcp, int old)
+static inline void established(u64 sk, void *socket, int old)
 {
     struct identity identity;
     struct socket_entry *entry = find_socket(sk);
@@ -256,7 +256,7 @@ static inline void established(u64 sk, void *tcp, int old)
         forget(sk);                                            /* of a socket whose end was missed */
         entry = 0;
     }
-    if ((!entry && old != SYN_RECV) || !identify_typed(tcp, &identity))
+    if ((!entry && old != SYN_RECV) || !identify_typed(socket, 0, &identity))
         return;
     if (entry && !(entry->flags & FLAG_ESTABLISHED)) {         /* also of two that connected to each other at once */
         connected(sk, entry, &identity, bpf_ktime_get_boot_ns(), sampling_now());
@@ -299,7 +299,7 @@ static inline struct socket_entry *leaving(u64 sk, void *socket, int old)
         return entry;
     u32 interval = interval_of_unseen();
     void *tcp = interval ? tcp_sock_of(socket) : 0;
-    if (!tcp || !identify_typed(tcp, &identity))
+    if (!tcp || !identify_typed(socket, tcp, &identity))
         return entry;
     return unseen(sk, entry, &identity, interval) ? find_socket(sk) : 0;
 }
@@ -322,8 +322,9 @@ static inline void look_for_other_end(struct socket_entry *entry)
         entry->flags |= FLAG_DUPLICATE;
 }
 
-static inline void closed(u64 sk, void *tcp, int old, struct socket_entry *entry)
+static inline void closed(u64 sk, void *socket, int old, struct socket_entry *entry)
 {
+    void *tcp = tcp_sock_of(socket);
     struct identity identity;
     struct flow flow = {};
     u64 flags = 0;
@@ -331,14 +332,14 @@ static inline void closed(u64 sk, void *tcp, int old, struct socket_entry *entry
         remove_client(entry->pair);
     else
         look_for_other_end(entry);
-    if (!(entry->flags & FLAG_UNWANTED) && identify_typed(tcp, &identity)
+    if (!(entry->flags & FLAG_UNWANTED) && tcp && identify_typed(socket, tcp, &identity)
         && (entry->sampling || choose(entry, &identity, sampling_now()))) {
         fill(&flow, sk, tcp, 1, entry, &identity);
         flow.kind = KIND_CLOSED;
         flow.state = old;
         flow.time = bpf_ktime_get_boot_ns();
-        flow.error = AT(u32, tcp, OFFSET_sock_sk_err);
-        flags = AT(u64, tcp, OFFSET_sock_common_skc_flags);
+        flow.error = AT(u32, socket, OFFSET_sock_sk_err);
+        flags = AT(u64, socket, OFFSET_sock_common_skc_flags);
         /* Reset by the peer while a process still holds the descriptor: its close() will tell who. */
         if ((flow.owner_source == OWNER_UNKNOWN || flow.owner_source == OWNER_LISTENER) && !(flags & (1ull << VALUE_SOCK_DEAD)))
             flow.flags |= FLAG_AWAITS_OWNER;
@@ -387,24 +388,21 @@ PROGRAM(tcp_state, u64 *, ctx)
     u64 sk = number_beside(socket, own_address);
     if (new == FIN_WAIT1 || new == LAST_ACK) {
         closing_by_process(leaving(sk, socket, old));
-        return 0;
+    } else if (new == CLOSED && old != LISTEN) {
+        struct socket_entry *entry = leaving(sk, socket, old);
+        if (entry)
+            closed(sk, socket, old, entry);
+    } else if (AT(u16, socket, OFFSET_sock_sk_protocol) != 6) {
+        return 0;                                              /* SCTP's and MPTCP's sockets change their states here, too */
+    } else if (new == SYN_SENT) {
+        connecting(sk, socket);
+    } else if (new == ESTABLISHED) {
+        established(sk, socket, old);
+    } else if (new == LISTEN) {
+        listening(sk, socket);
+    } else {
+        not_listening(sk, socket, tcp_sock_of(socket));
     }
-    struct socket_entry *ended = new == CLOSED && old != LISTEN ? leaving(sk, socket, old) : 0;
-    if (new == CLOSED && old != LISTEN && !ended)
-        return 0;
-    void *tcp = tcp_sock_of(socket);
-    if (!tcp)                                                  /* SCTP's and MPTCP's sockets change their states here, too */
-        return 0;
-    if (ended)
-        closed(sk, tcp, old, ended);
-    else if (new == SYN_SENT)
-        connecting(sk, tcp);
-    else if (new == ESTABLISHED)
-        established(sk, tcp, old);
-    else if (new == LISTEN)
-        listening(sk, tcp);
-    else
-        not_listening(sk, tcp);
     return 0;
 }
 
@@ -547,9 +545,7 @@ PROGRAM(tcp_socket_destroyed, u64 *, ctx)
         return 0;
     }
     if (entry) {
-        void *tcp = tcp_sock_of((void *)ctx[0]);
-        if (tcp)
-            closed(sk, tcp, LAST_ACK, entry);
+        closed(sk, (void *)ctx[0], LAST_ACK, entry);
         return 0;
     }
     struct flow *flow = some_are_pending(0) ? pending.lookup(&sk) : 0;
