@@ -37,7 +37,7 @@ class Rows(Protocol):
 
 
 Into = TypeVar("Into", bound=Rows)
-_BATCH_ROWS = 122_880
+_BATCH_ROWS = 245_760
 _TIME_COLUMN = {"flows": "end_time", "events": "time", "host": "time", "health": "end_time"}
 _START_COLUMN = {"flows": "start_time", "events": "time", "host": "time", "health": "start_time"}
 # The options of `netrec record` that fill a table.

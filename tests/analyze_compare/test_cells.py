@@ -50,11 +50,13 @@ def test_tables_are_what_grouping_gives(weighted: bool, rows: int) -> None:
         connection.execute(f"create macro scaled(counter, sampling) as counter {'* sampling' if weighted else ''}")
         connection.execute(f"create table counted as {COUNTED}")
         narrow = (
-            f"select bucket::SMALLINT as bucket, hash(stratum) as key, {code_sql(measure.OPENED)} as code, bytes, "
+            f"select bucket::BIGINT as time, hash(stratum) as key, {code_sql(measure.OPENED)} as code, bytes, "
             f"{sql['packets']} as packets, {sql['retransmits']} as retransmits, {value_sql('value')} as value_value"
             + (f", weight, weight // {least} as evidence" if weighted else "")
         )
-        cells = Cells(BUCKETS, STRATA, lookup(connection), ["bytes", "packets", "retransmits"], ["value"])
+        cells = Cells(
+            BUCKETS, lambda time: time, STRATA, lookup(connection), ["bytes", "packets", "retransmits"], ["value"]
+        )
         # Rows of a stratum that nobody knows count nowhere.
         unknown = "select * from counted union all select * replace (99 as stratum) from counted"
         for batch in connection.sql(f"{narrow} from ({unknown})").to_arrow_reader(rows):
@@ -83,7 +85,7 @@ def test_tables_are_what_grouping_gives(weighted: bool, rows: int) -> None:
 
 
 def test_no_rows_are_no_traffic() -> None:
-    cells = Cells(BUCKETS, STRATA, lookup(duckdb.connect()), ["bytes"], ["value"])
+    cells = Cells(BUCKETS, lambda time: time, STRATA, lookup(duckdb.connect()), ["bytes"], ["value"])
     buckets, groups, histograms = cells.frames(measure.told(), measure.ABSOLUTE, ["a", "b", "c"])
     assert buckets.height == BUCKETS and buckets["bytes"].sum() == 0 and buckets["log_value"].null_count() == BUCKETS
     assert groups.is_empty() and histograms.is_empty()
@@ -100,3 +102,16 @@ def test_every_key_is_found_and_no_other(number: int) -> None:
     others = np.setdiff1d(np.arange(1000, dtype=np.uint64), keys)
     assert (found.find(others) == ABSENT).all()
     assert len(found.find(keys[:0])) == 0
+
+
+def test_a_time_has_the_bucket_of_its_part_of_the_window_or_of_its_paired_hour() -> None:
+    plain = measure.Window(1_000_000, 11_000_000)
+    times = np.array([0, 1_000_000, 1_999_999, 2_000_000, 10_999_999, 99_000_000])
+    assert plain.buckets == 10
+    assert plain.buckets_of(times).tolist() == [0, 0, 0, 1, 9, 9]
+    hour = 3_600_000_000
+    paired = measure.Window(10 * hour, 20 * hour, (17, 12))
+    assert paired.buckets == 240
+    inside = [17 * hour, 18 * hour - 1, 12 * hour, 12 * hour + hour // 120]
+    outside = [0, 11 * hour, 12 * hour - 1, 13 * hour, 16 * hour, 18 * hour, 99 * hour]
+    assert paired.buckets_of(np.array(inside + outside)).tolist() == [0, 119, 120, 121] + [-1] * len(outside)
