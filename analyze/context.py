@@ -36,18 +36,18 @@ def of(scan: Scan) -> Context:
 def _health(scan: Scan, found: Context) -> None:
     """What the recorder said of itself, in one pass: opening a table costs more than reading this one."""
     steps: dict[tuple[int, str, str], None] = {}
-    for kind, start, end, reason, rows, seen, lost, sampling in scan.fetch(
+    for kind, start, end, reason, seen, lost, sampling in scan.fetch(
         """select
           case when notable then kind end as kind,
           case when notable then start_time end as start_time,
           case when notable then end_time end as end_time,
           case when notable then reason end as reason,
-          count(*), sum(events_seen)::BIGINT, sum(events_lost)::BIGINT, max(sampling_interval)
+          sum(events_seen)::BIGINT, sum(events_lost)::BIGINT, max(sampling_interval)
         from (select *, kind in ('gap', 'degraded', 'restored') as notable from health where kind is not null)
         group by all order by 2, 3, 4"""
     ):
         if kind == "gap":
-            found.gaps += [(start, end, reason or "")] * rows
+            found.gaps.append((start, end, reason or ""))  # every source of a capture has a row of it
             continue
         found.seen, found.lost = _plus(found.seen, seen), _plus(found.lost, lost)
         found.sampling = max(found.sampling, sampling or 1)

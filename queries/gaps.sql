@@ -11,8 +11,8 @@
 -- @column  host VARCHAR: the observer
 -- @column  source VARCHAR: what should have recorded
 -- @chart   bar x=length y=reason
--- @example web-day
--- @expect  (no rows)
+-- @example gateway
+-- @expect  2026-11-24T18:10:34.144959Z | 2026-11-24T18:10:38.109743Z | 3964784.0 | gap | ... | web1 | ebpf
 select
   start_time,
   end_time,

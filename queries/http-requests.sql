@@ -13,8 +13,11 @@
 -- @column  first_byte_p50 DOUBLE us: median of the times to the first byte
 -- @column  first_byte_p95 DOUBLE us: 95th percentile of the times to the first byte
 -- @chart   bar x=sessions y=path
--- @example web-day
--- @expect  (no rows)
+-- @example gateway
+-- @expect  shop.example | GET | /2000 | 200 | 37 | 84878
+-- @expect  shop.example | GET | /20000 | 200 | 27 | 548019
+-- @expect  shop.example | GET | /2001 | 404 | 9 | 3195
+-- @expect  shop.example | GET | /api/200 | 502 | 9 | 3276
 select
   coalesce(http_host, server_name) as http_host,
   http_method as method,

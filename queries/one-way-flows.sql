@@ -14,8 +14,8 @@
 -- @column  share DOUBLE ratio: of all flows from this client to this service
 -- @column  failed BIGINT flows: of them, connections that never came about
 -- @chart   bar x=flows y=service
--- @example web-day
--- @expect  (no rows)
+-- @example gateway
+-- @expect  10.39.1.1 | 10.39.2.2:514 | udp | client | 8 | 8 | 1.0 | 0
 with sides as (
   select
     client_address, server, server_port, transport, flows, packets, tcp_close,

@@ -34,8 +34,10 @@
 -- @column  kernel VARCHAR: which connections the kernel's rows were found for: both, client, server, none
 -- @column  unmatched BIGINT: sessions of the whole answer that no kernel row was found for
 -- @chart   none
--- @example web-day
--- @expect  (no rows)
+-- @example gateway n=3
+-- @expect  2026-11-24T18:10:08.399125Z | 6381.0 | 10.39.1.1:51862 | 10.39.2.2:443 | accounts.shop.example | 1.3 | ... | ... | ... | ... | 739 | 1924 | 92.0 | 2015.0 | 92.0 | 191.0 | 0 | 0 | ... | fin | server | tproxy | both | 0
+-- @expect  2026-11-24T18:10:08.437368Z | 576.0 | 10.39.1.1:55880 | 10.39.2.2:80 | shop.example | ... | ... | GET | /2001 | 404 | 61 | 294
+-- @expect  2026-11-24T18:10:08.567788Z | 13009.0 | 10.39.1.1:51872 | 10.39.2.2:443 | secure.shop.example | 1.3
 with session as (
   select *, row_number() over (order by capture, source, flow_id) as number
   from sighting

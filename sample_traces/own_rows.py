@@ -43,9 +43,11 @@ def keep_own_rows(trace: Path, number: int, processes: Collection[int]) -> None:
 
 
 def lost(trace: Path) -> int:
-    """How many events the recorder lost, of whatever was on the host."""
-    files = (trace / "health").rglob("*.parquet")
-    return sum(int(pc.sum(pq.read_table(path, columns=["events_lost"])["events_lost"]).as_py() or 0) for path in files)
+    """How many events the recorder lost while it recorded, of whatever was on the host."""
+    rows = [pq.read_table(path, columns=["kind", "events_lost"]) for path in (trace / "health").rglob("*.parquet")]
+    table = pa.concat_tables(rows)
+    regular = table.filter(pc.not_equal(table["kind"].cast(pa.string()), "gap"))
+    return int(pc.sum(regular["events_lost"]).as_py() or 0)
 
 
 def _begins(column: pa.ChunkedArray, prefixes: tuple[str, ...]) -> pa.ChunkedArray:

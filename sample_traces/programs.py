@@ -18,6 +18,7 @@ import random
 import resource
 import signal
 import socket
+import ssl
 import struct
 import sys
 from collections import Counter
@@ -31,6 +32,9 @@ import dns.rrset
 
 TIMEOUT = 20.0
 
+ANY_SERVER = ssl.create_default_context()
+ANY_SERVER.check_hostname, ANY_SERVER.verify_mode = False, ssl.CERT_NONE
+
 
 @dataclass(frozen=True)
 class Load:
@@ -40,7 +44,8 @@ class Load:
     `upload` bytes go with a request. Up to `pool` connections a target are kept and used again, each by one request at
     a time; without, every request opens its own. It is always the clients who close. `timeout` seconds may one request
     take, and at most `concurrency` are under way at once (0: any number). With `fan` every request goes to all targets
-    at once. `resolver` is a name server that is asked before each.
+    at once. `resolver` is a name server that is asked before each. `names` are the hosts that are asked for (label ->
+    name): also the server name of the TLS handshake with an https URL, for which any certificate will do.
     """
 
     targets: dict[str, str]
@@ -54,7 +59,12 @@ class Load:
     concurrency: int = 0
     fan: bool = False
     resolver: str = ""
+    names: dict[str, str] = field(default_factory=dict)
     seed: int = 1
+
+    def name(self, label: str) -> str:
+        """The host that is asked for."""
+        return self.names.get(label, "shop.example")
 
 
 class Clients:
@@ -96,7 +106,7 @@ class Clients:
         keep = bool(self.load.pool)
         body = bytes(self.load.upload)
         head = (
-            f"{'POST' if body else 'GET'} {url.path} HTTP/1.1\r\nHost: shop.example\r\n"
+            f"{'POST' if body else 'GET'} {url.path} HTTP/1.1\r\nHost: {self.load.name(label)}\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
         ).encode()
         count["requests"] += 1
@@ -138,7 +148,8 @@ class Clients:
         url = urlsplit(self.load.targets[label])
         assert url.hostname
         local = (source, 0) if source else None
-        opened = await asyncio.open_connection(url.hostname, url.port, local_addr=local)
+        secure = {"ssl": ANY_SERVER, "server_hostname": self.load.name(label)} if url.scheme == "https" else {}
+        opened = await asyncio.open_connection(url.hostname, url.port, local_addr=local, **secure)
         self.done[label]["connections"] += 1
         return opened
 

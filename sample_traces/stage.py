@@ -49,6 +49,7 @@ http {{
   uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
   server {{
     listen 80; listen [::]:80; root {folder}/files;
+    listen 443 ssl; ssl_certificate {folder}/tls.crt; ssl_certificate_key {folder}/tls.key;
     location /api/ {{ proxy_pass http://{application}; }}
   }}
 }}
@@ -171,12 +172,18 @@ class Stage:
         return Site(users, web, database, front, back, self.addresses(front.first, clients), served)
 
     def nginx(self, namespace: Namespace, application: str = "127.0.0.1:1") -> None:
-        """Start nginx on port 80; it serves /<bytes> for each of `SIZES`, and asks the application for /api/<bytes>."""
+        """Start nginx on ports 80 and 443 (TLS).
+
+        It serves /<bytes> for each of `SIZES`, and asks the application for /api/<bytes>.
+        """
         folder = self.folder / namespace.name
         folder.mkdir()
         (folder / "files").mkdir()
         for size in SIZES:
             (folder / "files" / str(size)).write_bytes(bytes(size))
+        certificate = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=shop.example")
+        files = ("-keyout", str(folder / "tls.key"), "-out", str(folder / "tls.crt"))
+        subprocess.run([*certificate, *files], check=True, capture_output=True)
         configuration = folder / "nginx.conf"
         configuration.write_text(NGINX.format(folder=folder, application=application))
         namespace.start("nginx", "-c", configuration)

@@ -127,7 +127,10 @@ def _from_rows(folders: list[Path]) -> dict[str, Any]:
             )[0]
             answer |= {"flows": flows, "owners_known": (known or 0) / flows if flows else None}
         if scan.has("health"):
-            rows = scan.fetch("select host, start_time, end_time, reason from health where kind = 'gap' order by all")
+            # A capture says it once for each of its sources.
+            rows = scan.fetch(
+                "select distinct host, start_time, end_time, reason from health where kind = 'gap' order by all"
+            )
             answer["recorder_gaps"] = [
                 {"host": host, "from": start, "to": end, "reason": reason} for host, start, end, reason in rows
             ]

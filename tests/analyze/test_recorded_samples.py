@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -96,22 +97,77 @@ def test_of_an_ordinary_day_only_the_copy_at_night_stands_out(netrec: Run) -> No
     answer(netrec, "security", "ordinary-day", code=0)
 
 
-def test_the_shipped_programs_and_dns_count_what_the_workload_counted(netrec: Run) -> None:
-    def rows(query: str) -> list[dict[str, Any]]:
-        found = netrec("analyze", query, SAMPLES / "own-programs", "--format", "ndjson")
-        assert found.code == 0, found.err
-        return [json.loads(line) for line in found.out.splitlines()]
+def rows_of(netrec: Run, query: str, sample: str, *options: str) -> list[dict[str, Any]]:
+    found = netrec("analyze", query, SAMPLES / sample, "--format", "ndjson", *options)
+    assert found.code == 0, found.err
+    return [json.loads(line) for line in found.out.splitlines()]
 
+
+def test_the_shipped_programs_and_dns_count_what_the_workload_counted(netrec: Run) -> None:
     known = TOLD["own-programs"]
     counts = known["counts"]
-    accepted = {row["service"]: row["accepted"] for row in rows("accept-latency")}
+    accepted = {row["service"]: row["accepted"] for row in rows_of(netrec, "accept-latency", "own-programs")}
     assert accepted == {
         known["service"]: counts["orders"]["connections"],
         f"{known['resolver']} 80": counts["pages"]["connections"] + counts["reports"]["connections"],
     }
     # Every connection was preceded by one answered query; those without an answer were asked again.
-    assert {row["name"]: row["queries"] - row["failures"] for row in rows("dns")} == {
+    assert {row["name"]: row["queries"] - row["failures"] for row in rows_of(netrec, "dns", "own-programs")} == {
         f"{label}.shop.example": counts[label]["connections"] for label in ("orders", "pages")
     }
-    worst = rows("window-collapses")[0]
+    worst = rows_of(netrec, "window-collapses", "own-programs")[0]
     assert worst["path"] == f"{known['office']} -> {known['resolver']}"
+
+
+def test_every_session_through_the_gateway_is_one_line_of_proxy_and_kernel(netrec: Run) -> None:
+    known = TOLD["gateway"]
+    counts = {label: count for label, count in known["counts"].items() if label != "top"}
+    sessions = rows_of(netrec, "sessions", "gateway", "-n", "0")
+    assert Counter((row["server_name"], row["path"], row["status"]) for row in sessions) == {
+        ("shop.example", "/2000", 200): counts["pages"]["connections"],
+        ("shop.example", "/20000", 200): counts["images"]["connections"],
+        ("shop.example", "/api/200", 502): counts["orders"]["status 502"],
+        ("shop.example", "/2001", 404): counts["typing-error"]["status 404"],
+        (known["names"]["shop"], None, None): counts["shop"]["connections"],
+        (known["names"]["accounts"], None, None): counts["accounts"]["connections"],
+    }
+    assert {(row["kernel"], row["unmatched"], row["close"]) for row in sessions} == {("both", 0, "fin")}
+    assert all(row["client_rtt"] > 0 and row["server_rtt"] > 0 for row in sessions)
+    plain = [row for row in sessions if row["path"]]
+    clear = [counts[label] for label in ("pages", "images", "orders", "typing-error")]
+    for side in ("client_bytes", "server_bytes"):
+        assert sum(row[side] for row in plain) == sum(count[side] for count in clear)
+    # The handshake and the records around what was said.
+    for label, name in known["names"].items():
+        encrypted = [row for row in sessions if row["server_name"] == name]
+        assert {row["tls_version"] for row in encrypted} == {"1.3"}
+        assert all(
+            sum(row[side] for row in encrypted) > counts[label][side] for side in ("client_bytes", "server_bytes")
+        )
+
+
+def test_what_the_gateway_counts_is_counted_once(netrec: Run) -> None:
+    known = TOLD["gateway"]
+    asked = rows_of(netrec, "http-requests", "gateway")
+    clear = {label: known["counts"][label] for label in ("pages", "images", "orders", "typing-error")}
+    assert sorted(row["sessions"] for row in asked) == sorted(count["connections"] for count in clear.values())
+    assert sorted(row["bytes"] for row in asked) == sorted(
+        count["client_bytes"] + count["server_bytes"] for count in clear.values()
+    )
+
+
+def test_the_unanswered_datagrams_and_the_full_disk_are_told(netrec: Run) -> None:
+    known = TOLD["gateway"]
+    (unanswered,) = rows_of(netrec, "one-way-flows", "gateway")
+    assert (unanswered["service"], unanswered["heard"]) == (known["syslog"], "client")
+    assert (unanswered["flows"], unanswered["share"]) == (known["messages"], 1)
+    gaps = rows_of(netrec, "gaps", "gateway")
+    assert [(row["kind"], row["source"]) for row in gaps] == [("gap", name) for name in ("ebpf", "host", "tproxy")]
+    for side, column in (("since", "start_time"), ("until", "end_time")):
+        full = datetime.fromisoformat(known["phases"]["disk_full"][side])
+        for row in gaps:
+            assert abs((datetime.fromisoformat(row[column]) - full).total_seconds()) <= 2
+    # Every source has a row of it; it is said once, also by what answers something else.
+    shown = netrec("analyze", "summary", SAMPLES / "gateway")
+    assert (shown.out + shown.err).count("not recording") == 1
+    assert netrec("inspect", SAMPLES / "gateway").out.count("not recording") == 1
