@@ -7,9 +7,13 @@ loads DuckDB.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
 import os
+import signal
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -70,8 +74,32 @@ def _commands() -> Commands:
     return commands
 
 
+class _ReaderGoneError(Exception):
+    """Whoever read standard output (head, less) has gone. click itself would end the process for an EPIPE."""
+
+
+class Root(LazyGroup):
+    """All of the command line."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        with _watched():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, context: click.Context) -> Any:
+        with _watched():
+            return super().invoke(context)
+
+
+@contextlib.contextmanager
+def _watched() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise _ReaderGoneError from None
+
+
 @click.group(
-    cls=LazyGroup,
+    cls=Root,
     lazy=_commands(),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
@@ -87,13 +115,14 @@ def root(debug: bool) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run netrec; exits with 0 fine, 1 a finding, 2 an error, 3 inconclusive, 130 interrupted."""
+    """Run netrec; exits with 0 fine, 1 a finding, 2 an error, 3 inconclusive, 130 interrupted, 141 nobody reads on."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given or bool(os.environ.get("NETREC_DEBUG"))
     # --debug is accepted anywhere on the line.
     given = [argument for argument in given if argument != "--debug"]
     try:
         code = root.main(given, prog_name="netrec", standalone_mode=False)
+        sys.stdout.flush()
         if arguments is None and not debug:
             _end(code if isinstance(code, int) else 0)
     except NetrecError as error:
@@ -109,15 +138,19 @@ def main(arguments: list[str] | None = None) -> None:
         if debug:
             raise
         sys.exit(_fail(error.format_message(), 2))
-    except BrokenPipeError:
-        # The reader of the pipe (head, less) has gone: that is no error, and nothing more can be said.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    except (_ReaderGoneError, BrokenPipeError):
+        # No word, and the code that the shell gives to what SIGPIPE ends: 0 would say that there is no finding.
+        _give_up_output()
+        sys.exit(128 + signal.SIGPIPE)
     except KeyboardInterrupt:
         sys.exit(_fail("interrupted", 130))
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            _give_up_output()
+            where = repr(error.filename) if error.filename else "the output"
+            sys.exit(_fail(f"cannot write {where} ({error.strerror}): free some space, or write to another disk", 2))
         sys.exit(
             _fail(
                 f"unexpected error ({type(error).__name__}: {error}); run again with --debug for the traceback",
@@ -136,6 +169,12 @@ def _end(code: int) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _give_up_output() -> None:
+    """What standard output did not take is dropped: the interpreter would try again at its end, and complain."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, code: int, details: tuple[str, ...] = ()) -> int:

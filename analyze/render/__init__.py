@@ -65,13 +65,19 @@ def write_figures(figures: Sequence[tuple[str, Figure]], format: str, stream: IO
 
 @contextlib.contextmanager
 def opened(path: str | None, format: str) -> Iterator[IO[Any]]:
-    """Standard output, or the file: it appears whole or not at all. Raises `UsageError` when it cannot be written."""
-    if path is None or path == "-":
+    """Standard output, or the file: it appears whole or not at all. Raises `UsageError` when it cannot be written.
+
+    What is there and no file (a device, a pipe) is written to, not replaced; nor is a link, but the file behind it.
+    """
+    if path in (None, "-", "/dev/stdout"):
         yield sys.stdout.buffer if format in BINARY else sys.stdout
         sys.stdout.flush()
         return
     target = Path(path)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    if target.is_file():
+        target = target.resolve()
+    whole = target.is_file() or not target.exists()
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial") if whole else target
     try:
         stream: IO[Any] = partial.open("wb") if format in BINARY else partial.open("w", encoding="utf-8", newline="")
     except OSError as problem:
@@ -81,13 +87,17 @@ def opened(path: str | None, format: str) -> Iterator[IO[Any]]:
     try:
         with stream:
             yield stream
-        partial.replace(target)
+        if whole:
+            partial.replace(target)
+    except BrokenPipeError:
+        raise
     except OSError as problem:
         raise UsageError(
             f"cannot write {path!r} ({problem.strerror})", "free some space or name another file"
         ) from None
     finally:
-        partial.unlink(missing_ok=True)
+        if whole:
+            partial.unlink(missing_ok=True)
 
 
 def _is_terminal(stream: IO[Any]) -> bool:
