@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -91,15 +92,28 @@ def test_what_was_sent_is_what_the_files_say(recorders: Recorders, tmp_path: Pat
     assert sum(row["duplicate"] for row in rows) == len(rows) / 2
 
 
-def test_a_killed_recorder_loses_no_flow_that_ended_before_the_last_second(
+def test_a_killed_recorder_loses_no_flow_that_ended_before_it_last_wrote(
     recorders: Recorders, tmp_path: Path, network: Network
 ) -> None:
     space = network.namespace()
     process = recorders.record(tmp_path / "trace")
     with space.entered(), traffic.Server("127.0.0.1") as service:
-        # Each connection is told by its size.
-        end, done, size = time.monotonic() + 4, [], 100
-        while time.monotonic() < end:
+        # Each connection is told by its size. There are hundreds before something is written, and some after it.
+        done: list[tuple[float, int]] = []
+        size, written, enough = 100, 0.0, threading.Event()
+
+        def watch() -> None:
+            nonlocal written
+            try:
+                while len(done) < 500 or written < done[300][0]:
+                    written = recorders.written(process)
+                time.sleep(0.4)
+            finally:
+                enough.set()
+
+        watching = threading.Thread(target=watch, daemon=True)
+        watching.start()
+        while not enough.is_set():
             with traffic.connect("127.0.0.1", service.port) as client:
                 traffic.talk(client, size, 0)
                 client.shutdown(socket.SHUT_WR)
@@ -107,7 +121,7 @@ def test_a_killed_recorder_loses_no_flow_that_ended_before_the_last_second(
             done.append((time.monotonic(), size))
             size += 1
         os.kill(process.pid, signal.SIGKILL)
-        killed = time.monotonic()
+        watching.join()
     process.wait(30)
     repaired = subprocess.run(
         [sys.executable, "-m", "netrec", "repair", str(tmp_path / "trace")], capture_output=True, text=True, timeout=60
@@ -115,6 +129,6 @@ def test_a_killed_recorder_loses_no_flow_that_ended_before_the_last_second(
     assert repaired.returncode == 0, repaired.stderr
     sizes = [row["client_bytes"] for row in flows(tmp_path / "trace", space.inode) if not row["duplicate"]]
     assert len(sizes) == len(set(sizes)), "no row twice"
-    must = {size for when, size in done if when < killed - 1.5}
-    assert len(must) > 100
+    must = {size for when, size in done if when < written}
+    assert len(must) >= 300
     assert must <= set(sizes)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -37,7 +36,9 @@ def test_executables_and_hashes_but_no_argument(network: Network, recorders: Rec
             assert client.stdout is not None
             client.stdout.readline()
         expected = {client.pid: _hash(client.pid, key.read_bytes()) for client in clients}
-        _scanned_again(recorder)
+        connected = time.monotonic()
+        while recorders.written(recorder) < connected + 2:  # it looks at what is open, and not just begun, every second
+            continue
         for client in clients:
             client.communicate("end\n", timeout=30)
     recorder.send_signal(signal.SIGTERM)
@@ -59,11 +60,3 @@ def test_executables_and_hashes_but_no_argument(network: Network, recorders: Rec
 def _hash(pid: int, key: bytes) -> str | None:
     name = Path(f"/proc/{pid}/comm").read_bytes().strip()
     return ProcessDetails(key).of(pid, name, 1 << 62).command_hash
-
-
-def _scanned_again(recorder: subprocess.Popen[str]) -> None:
-    """Wait until the recorder has looked at what is open: it says every second how long it has recorded."""
-    assert recorder.stdout is not None
-    begun = json.loads(recorder.stdout.readline())["elapsed"]
-    while json.loads(recorder.stdout.readline())["elapsed"] < begun + 2.5:
-        continue

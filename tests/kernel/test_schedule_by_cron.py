@@ -24,6 +24,11 @@ pytestmark = pytest.mark.kernel
 EMPTY = ("/etc/cron.d", "/var/spool/cron", "/run")
 
 
+def noted(runs: Path) -> bool:
+    """Whether a run has been noted, the line and its end."""
+    return runs.exists() and runs.read_text().endswith("\n")
+
+
 def test_cron_starts_the_recording(tmp_path: Path) -> None:
     netrec = f"{shlex.quote(sys.executable)} -m netrec"
     script = [
@@ -46,7 +51,7 @@ def test_cron_starts_the_recording(tmp_path: Path) -> None:
     )
     runs = tmp_path / "schedules" / "minutely" / "runs.ndjson"
     try:
-        wait_until(lambda: runs.exists() or cron.poll() is not None, "a run by cron", timeout=80)
+        wait_until(lambda: noted(runs) or cron.poll() is not None, "a run by cron", timeout=150)
         assert cron.poll() is None, cron.stdout.read() if cron.stdout else ""
     finally:
         end_process(cron)

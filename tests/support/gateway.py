@@ -117,7 +117,7 @@ def recorded(trace: Path) -> pa.Table:
     return ds.dataset(files, format="parquet").to_table() if files else tables.FLOWS.schema.empty_table()
 
 
-def fetch(client: Namespace, address: str, port: int, timeout: float = 1.0) -> str:
+def fetch(client: Namespace, address: str, port: int, timeout: float = 20.0) -> str:
     """One exchange with the echo server below: what came back, or the name of the error."""
     code = (
         "import socket, sys\n"

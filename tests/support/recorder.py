@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 from tests.support.namespaces import end_process
 
@@ -15,9 +17,11 @@ class Recorders:
 
     def __init__(self) -> None:
         self._started: list[subprocess.Popen[str]] = []
+        self._launched: dict[int, float] = {}
 
     def record(self, folder: Path, *options: str) -> subprocess.Popen[str]:
         """Start a recorder and wait until it records."""
+        launched = time.monotonic()
         process = subprocess.Popen(
             [sys.executable, "-m", "netrec", "record", "-o", str(folder), "--json", *options],
             stdout=subprocess.PIPE,
@@ -26,9 +30,21 @@ class Recorders:
             start_new_session=True,
         )
         self._started.append(process)
+        self._launched[process.pid] = launched
         assert process.stdout is not None
         assert json.loads(process.stdout.readline())
         return process
+
+    def written(self, process: subprocess.Popen[str]) -> float:
+        """Read the next thing that a recorder says (it does every second); the time (monotonic) until which whatever
+        has ended is written by then.
+
+        It says how long it has recorded when it begins to write: since when is not known, but not since before it was
+        launched.
+        """
+        assert process.stdout is not None
+        said: dict[str, Any] = json.loads(process.stdout.readline())
+        return self._launched[process.pid] + said.get("elapsed", 0.0)
 
     def end(self) -> None:
         """End those that still run."""

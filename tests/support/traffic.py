@@ -169,6 +169,11 @@ def _describe(client: socket.socket, client_bytes: int, server_bytes: int) -> Co
     return Connection(here[0], here[1], there[0], there[1], client_bytes, server_bytes)
 
 
+def unacknowledged(client: socket.socket) -> int:
+    """Segments that were sent and are not acknowledged (tcpi_unacked of struct tcp_info)."""
+    return int(struct.unpack_from("I", client.getsockopt(socket.SOL_TCP, socket.TCP_INFO, 104), 24)[0])
+
+
 def close_with_reset(client: socket.socket) -> None:
     """Close so that the kernel sends RST instead of FIN (SO_LINGER with a time of 0)."""
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
