@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import threading
 
 from netrec.errors import UsageError
@@ -12,6 +13,8 @@ def need_statistics() -> None:
     """Raise `UsageError` unless the packages of the extra `statistics` are installed."""
     if importlib.util.find_spec("scipy") is None:
         raise UsageError("this analysis needs scipy", "install with: pip install 'netrec[statistics]'")
+    # OpenBLAS spins up threads in NumPy and again in SciPy; no matrix here is large enough for one of them.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def import_meanwhile() -> None:

@@ -13,6 +13,7 @@ import polars as pl
 from analyze import engine
 
 if TYPE_CHECKING:
+    from analyze.result import Result
     from analyze.scan import Into, Scan
 
 Found = TypeVar("Found")
@@ -25,7 +26,12 @@ _asked: ContextVar[list[str] | None] = ContextVar("asked", default=None)
 def frame(scan: Scan, sql: str, parameters: dict[str, Any] | None = None) -> pl.DataFrame:
     """A small SELECT's rows; text columns are plain strings. Errors are those of `Scan.query`."""
     _record(sql)
-    found = pl.from_arrow(scan.query(sql, parameters).arrow())
+    return taken(scan.query(sql, parameters))
+
+
+def taken(result: Result) -> pl.DataFrame:
+    """All rows of a small result."""
+    found = pl.from_arrow(result.arrow())
     assert isinstance(found, pl.DataFrame)
     return found.with_columns(pl.col(pl.Categorical).cast(pl.String))
 

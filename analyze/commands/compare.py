@@ -71,20 +71,24 @@ def command(
     netrec analyze compare before after --fail-on connect_p95 --delta connect_p95=20% --junit report.xml
     """
     need_statistics()
-    from analyze import answer
-    from analyze.compare import document, explain, measure, survival, windows
-    from analyze.frames import at_once, recorded
-    from analyze.statistics.assessment import Window, assess
-    from analyze.statistics.comparison import REGRESSED
+    from analyze.compare import first_pass, windows
 
     chosen = choose(metrics, deltas, fail_on)
-    _check_dimensions(by)
+    if by:
+        _check_dimensions(by)
     scans = windows.open_sides(session, traces, baseline, candidate)
     for scan in scans:
         scan.require("flows")
-    import_meanwhile()
-    with recorded() as outlined:
-        outlines = at_once(measure.outline, scans)
+    with first_pass.begun(scans) as passes:
+        from analyze import answer
+        from analyze.compare import document, explain, measure, survival
+        from analyze.frames import at_once, recorded
+        from analyze.statistics.assessment import Window, assess
+        from analyze.statistics.comparison import REGRESSED
+
+        import_meanwhile()  # after the others: two threads that import the same thing wait for each other
+        firsts = [one.result() for one in passes]
+    outlines = [measure.outline(scan, first) for scan, first in zip(scans, firsts, strict=True)]
     for name, outline in zip(("baseline", "candidate"), outlines, strict=True):
         if outline is None:
             raise UsageError(f"the {name} has no flow in its window", "widen the window, or see netrec inspect")
@@ -114,7 +118,7 @@ def command(
     with recorded() as sliced:
         contributions = explain.contributions(*scans, after.window, regressed, by, after.least_sampling)
     edges = explain.edges(before.combinations, after.combinations)
-    asked = {"metrics": [*measured, *measured_lives], "slices": sliced, "edges": outlined}
+    asked = {"metrics": [*measured, *measured_lives], "slices": sliced, "edges": [first.sql for first in firsts]}
     outcome = document.build(assessment, sides[0], sides[1], contributions, edges, fail_on, asked, paired)
     outcome = replace(outcome, subject=" with ".join(reversed(folder_names(traces))))
     if junit:

@@ -87,7 +87,7 @@ def ranked_slices(
 
 
 def edges(before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
-    """Client-to-service edges that only one side has, from both sides' combinations (see `measure.outline`).
+    """Client-to-service edges that only one side has, from both sides' combinations (see `measure.Outline`).
 
     An edge counts when it had at least ten rows, and when as much traffic as the other side saw would have
     shown at least five of them. Returns change ("new", "vanished"), client, service, rows; the busiest first.

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from analyze import counting, frames
 from analyze.compare.cells import Cells, code_sql, value_sql
+from analyze.compare.first_pass import HASH_SQL, KEYS, FirstPass
 from analyze.compare.lookup import Lookup
 from analyze.compare.pairing import HOUR_US, Pairing, applies, pair
 from analyze.frames import frame
@@ -67,8 +68,6 @@ COUNTS = {name: f"scaled(({sql.format(**FACTS)})::INTEGER, weight)" for name, sq
     name: name for name in _SUMMED
 }
 ABSOLUTE = {"flows", "bytes"}
-KEYS = ("server_port", "server_name", "role", "client_address", "server_address")
-HASH_SQL = f"hash({', '.join(f'flow.{key}' for key in KEYS)})"
 
 
 @dataclass(frozen=True)
@@ -168,20 +167,9 @@ def told() -> dict[str, str]:
     return {name: sql.format(**{fact: fact for fact in FACTS}) for name, sql in _TOLD.items()}
 
 
-def outline(scan: Scan) -> Outline | None:
-    """The first pass over a side; None without a row in its window."""
-    keys = ", ".join(f"{key!r}: flow.{key}" for key in KEYS)
-    # Of every row, this would be a tenth of the pass.
-    sampled = "coalesce(sampling_interval, 1)" if counting.is_weighted(scan) else ""
-    least, most = (f"{extreme}({sampled})::BIGINT" if sampled else "1" for extreme in ("min", "max"))
-    # Rows are told apart by the hash of their keys, as in `Cells`: grouping by five texts takes half as long again.
-    found = frame(
-        scan,
-        f"select {', '.join(f'key.{key} as {key}' for key in KEYS)}, count, first, last, least, most "
-        f"from (select {HASH_SQL}, first({{{keys}}}) as key, count(*) as count, "
-        "epoch_us(min(end_time)) as first, epoch_us(max(end_time)) as last, "
-        f"{least} as least, {most} as most from flow group by 1)",
-    )
+def outline(scan: Scan, first_pass: FirstPass) -> Outline | None:
+    """What the first pass over a side says; None without a row in its window."""
+    found = frames.taken(first_pass.result)
     if found.is_empty():
         return None
     start, end = int(found["first"].min()), int(found["last"].max())  # type: ignore[arg-type]
