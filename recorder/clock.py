@@ -1,6 +1,7 @@
 """The wall clock, and whether it was set.
 
-It is compared with the time since boot, which goes on while the host is suspended: waking up is no step.
+It is compared with the time since boot, which goes on while the host is suspended: waking up is no step. A leap second
+that the kernel inserts repeats a second: a step of -1 s. One that a time server smears over a day is slewing.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-# A wall clock that moves this much between two looks was set; what is less is slewing, which is followed.
-STEP_SECONDS = 1.0
+# A wall clock that moves more than this between two looks was set; what is less is slewing, which is followed.
+STEP_SECONDS = 0.5
+# Between two looks at one clock the other is read; a process that had to wait longer than this in between looks again.
+_APART_SECONDS = 0.05
+_LOOKS = 20
 
 
 def _namespace_offset_ns() -> int:
@@ -41,7 +45,7 @@ class WallClock:
 
     def __init__(self, wall: Callable[[], float] = time.time, boot: Callable[[], float] = _since_boot) -> None:
         self._wall, self._boot = wall, boot
-        self._offset = wall() - boot()
+        self._offset = self._apart()
         self._forward = 0.0
 
     def now(self) -> float:
@@ -49,12 +53,23 @@ class WallClock:
 
     def step(self) -> float:
         """By how many seconds the clock was set since the last call; 0 when it was not. To be called often."""
-        offset = self._wall() - self._boot()
+        offset = self._apart()
         moved = offset - self._offset
         stepped = moved if abs(moved) > STEP_SECONDS else 0.0
         self._forward += stepped
         self._offset = offset
         return stepped
+
+    def _apart(self) -> float:
+        """Wall clock minus time since boot: both at one moment, also on a host that lets a process wait."""
+        found: list[tuple[float, float]] = []
+        for _ in range(_LOOKS):
+            before = self._boot()
+            wall = self._wall()
+            found.append((self._boot() - before, wall - before))
+            if found[-1][0] < _APART_SECONDS:
+                break
+        return min(found)[1]
 
     def for_age(self) -> float:
         """The time to judge the age of files by: no step forward since the start makes a file older.

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow.dataset as dataset
 import pyarrow.parquet as pq
+import pytest
 
 from netrec.trace import layout, metadata
 from recorder.clock import WallClock
@@ -45,6 +46,35 @@ def test_a_step_is_told_once() -> None:
 def test_slewing_adds_up_to_no_step() -> None:
     clocks = Clocks()
     assert [clocks.passes(1, wall=1.0005) for _ in range(10_000)] == [0.0] * 10_000
+
+
+def test_a_leap_second_that_is_repeated_is_a_step_back() -> None:
+    clocks = Clocks()
+    assert clocks.passes(0.1) == 0
+    # 23:59:59.95 is followed by 23:59:59.05: looked at a little late, and a little early.
+    for late in (-0.01, 0.0, 0.01):
+        step = clocks.passes(0.1 + late, wall=0.1 + late - 1)
+        assert step == pytest.approx(-1, abs=1e-6)
+        assert clocks.passes(0.1) == 0
+
+
+def test_a_leap_second_that_is_smeared_over_a_day_is_no_step() -> None:
+    clocks = Clocks()
+    assert {clocks.passes(10, wall=10 - 10 / DAY) for _ in range(int(DAY) // 10)} == {0.0}
+
+
+def test_waiting_between_two_looks_is_no_step() -> None:
+    now = 1000.0
+    waits = [0.0, 0.0, 2.0, 0.0, 0.0]  # the third time the process has to wait once it has looked at the wall clock
+
+    def wall() -> float:
+        nonlocal now
+        seen = 1_790_000_000 + now
+        now += waits.pop(0)
+        return seen
+
+    clock = WallClock(wall, lambda: now)
+    assert [clock.step(), clock.step(), clock.step()] == [0, 0, 0]
 
 
 def test_sleep_is_no_step() -> None:
