@@ -173,7 +173,9 @@ class Converter:
         self._thread.join()
 
     def _run(self) -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BACKGROUND_NICENESS)
+        # A recorder that gives way more than that already (nice, Nice= of a unit) has no right to take it back.
+        niceness = max(BACKGROUND_NICENESS, os.getpriority(os.PRIO_PROCESS, 0))
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
         while (job := self._jobs.get()) is not None:
             job()
 

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from netrec.trace import layout, metadata
+from recorder.convert import BACKGROUND_NICENESS
 
 
 def start(trace: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
@@ -116,6 +117,14 @@ def test_a_recording_with_rotation_says_what_it_did_and_loses_nothing(tmp_path: 
     assert sum(row["rows_written"] for row in health) == len(found)
     assert "netrec analyze top-talkers" in err
     assert not (trace / ".spool").exists()
+
+
+def test_a_recorder_that_gives_way_already_finishes_its_files(tmp_path: Path) -> None:
+    """More than its own background work does, which must not ask for a better place: that takes a right."""
+    trace = tmp_path / "trace"
+    code, _, err = record(trace, "--duration", "1s", preexec_fn=lambda: os.nice(BACKGROUND_NICENESS + 2))
+    assert code == 0, err
+    assert files(trace) and not (trace / ".spool").exists()
 
 
 def test_quiet_is_quiet(tmp_path: Path) -> None:
