@@ -63,8 +63,13 @@ _TOLD = {
 }
 
 
+def told_sql() -> dict[str, str]:
+    """What is counted of a row, as SQL conditions on it."""
+    return {name: sql.format(**FACTS) for name, sql in _TOLD.items()}
+
+
 # What is counted of a row, by name, as SQL.
-COUNTS = {name: f"scaled(({sql.format(**FACTS)})::INTEGER, weight)" for name, sql in _TOLD.items()} | {
+COUNTS = {name: f"scaled(({sql})::INTEGER, weight)" for name, sql in told_sql().items()} | {
     name: name for name in _SUMMED
 }
 ABSOLUTE = {"flows", "bytes"}

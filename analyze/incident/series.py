@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analyze.compare.measure import COUNTS, HISTOGRAMS
+from analyze.compare.measure import HISTOGRAMS, told_sql
 from analyze.frames import frame
 from analyze.statistics.timeline import EITHER, Series
 
@@ -21,15 +21,17 @@ FINEST_SECONDS = 1.0
 LEAST_TRIALS = 5
 LATENCY_FLOOR_US = 200.0  # on a fast network a busy processor shows as tens of microseconds
 
-# Row-wise counts beside those of a comparison.
+SUMMED = ("bytes", "packets", "retransmits")
+MEANS = ("connect_latency", "rtt")
+# Conditions that rows are counted by, beside those of a comparison.
 MORE = {
-    "dns": "coalesce(server_port = 53, false)::INTEGER",
-    "dns_answered": "coalesce(server_port = 53 and server_bytes > 0, false)::INTEGER",
-    "completed": "coalesce(tcp_close = 'fin', false)::INTEGER",
-    "one_way": "coalesce(tcp_close = 'fin' and least(client_packets, server_packets) = 0 "
-    "and greatest(client_packets, server_packets) > 2, false)::INTEGER",
-    "open": "coalesce(flow_end_reason = 'active' and transport = 'tcp', false)::INTEGER",
-    "silent": "coalesce(flow_end_reason = 'active' and transport = 'tcp' and bytes = 0, false)::INTEGER",
+    "dns": "server_port = 53",
+    "dns_answered": "server_port = 53 and server_bytes > 0",
+    "completed": "tcp_close = 'fin'",
+    "one_way": "tcp_close = 'fin' and least(client_packets, server_packets) = 0 "
+    "and greatest(client_packets, server_packets) > 2",
+    "open": "flow_end_reason = 'active' and transport = 'tcp'",
+    "silent": "flow_end_reason = 'active' and transport = 'tcp' and bytes = 0",
 }
 # Event kinds whose number matters in itself, and what people call them.
 EVENTS = {
@@ -80,12 +82,12 @@ def load(scan: Scan, on: Grid) -> list[Series]:
     """Every series that this trace can give."""
     table = _flows(scan, on)
     seconds = on.width / 1e6
-    values = {name: table[name].cast(pl.Float64).fill_null(0.0).to_numpy() for name in (*COUNTS, *MORE)}
+    values = {name: table[name].cast(pl.Float64).fill_null(0.0).to_numpy() for name in (*told_sql(), *SUMMED, *MORE)}
     ended = values["closed"] + values["connect_failures"]
     result = [
         Series("flow_rate", "new connections per second", values["flows"] / seconds, "log", EITHER, 1.0, "/s"),
         Series("byte_rate", "bytes per second",
-               _bytes(scan, on) / seconds, "log", EITHER, 2.0, "byte/s"),
+               _spread(scan, on, values["bytes"]) / seconds, "log", EITHER, 2.0, "byte/s"),
         Series("bytes_per_flow", "bytes per new connection",
                _per(values["bytes"], values["flows"]), "log", 0, 0.5, "byte"),
         _ratio("retransmit_ratio", "retransmitted share of packets", values["retransmits"], values["packets"], 0.005),
@@ -107,51 +109,54 @@ def load(scan: Scan, on: Grid) -> list[Series]:
 
 
 def _flows(scan: Scan, on: Grid) -> pl.DataFrame:
-    sums = ", ".join(f"sum({sql})::BIGINT as {name}" for name, sql in {**COUNTS, **MORE}.items())
-    logs = ", ".join(
-        f"avg(ln({sql})) filter (({sql}) > 0) as log_{name}" for name, sql in HISTOGRAMS.items() if name != "queueing"
-    )
+    counts = {name: f"tally({sql}, weight)" for name, sql in told_sql().items()}
+    counts |= {name: f"count_if({sql})::BIGINT" for name, sql in MORE.items()}
+    counts |= {name: f"sum({name})::BIGINT" for name in SUMMED}
+    counts |= {f"log_{name}": f"avg(ln({HISTOGRAMS[name]})) filter (({HISTOGRAMS[name]}) > 0)" for name in MEANS}
+    read = ", ".join(f"{sql} as {name}" for name, sql in counts.items())
     found = frame(
         scan,
-        f"select {on.bucket_sql('end_time')}::INTEGER as bucket, {sums}, {logs} "
-        "from flow_with_losses group by 1 order by 1",
+        f"select {on.bucket_sql('end_time')}::INTEGER as bucket, {read} from flow_with_losses group by 1 order by 1",
     )
     whole = pl.DataFrame({"bucket": range(on.count)}, schema={"bucket": pl.Int32})
     return whole.join(found, on="bucket", how="left")
 
 
-def _bytes(scan: Scan, on: Grid) -> NDArray[np.float64]:
-    """Bytes of each bucket; a row's are spread evenly over the time that it tells of.
+def _spread(scan: Scan, on: Grid, ended: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Bytes of each bucket; a row's are spread evenly over the time that it tells of. `ended` are the bytes of the rows
+    that end in each bucket: most rows lie in one, and only the others are read.
 
     A row that lies in several buckets adds a rate from its start on and takes it away at its end: the bytes before a
     moment are a sum over the starts less one over the ends, so that rows need not be cut into buckets.
     """
+    first, last = (on.bucket_sql(column) for column in ("start_time", "end_time"))
     found = frame(
         scan,
-        f"with placed as (select bytes, epoch_us(start_time) - {on.start} as s, epoch_us(end_time) - {on.start} as e "
-        "from flow_overlapping), "
-        f"binned as (select *, s // {on.width} as first, greatest(s, e - 1) // {on.width} as last from placed) "
-        "select greatest(first, -1)::INTEGER as first, "
-        f"least(last, {on.count})::INTEGER as last, sum(bytes)::DOUBLE as bytes, "
-        "sum(case when first < last then bytes / (e - s) end)::DOUBLE as rate, "
-        "sum(case when first < last then bytes / (e - s) * s end)::DOUBLE as from_start, "
-        "sum(case when first < last then bytes / (e - s) * e end)::DOUBLE as from_end "
-        f"from binned where last >= 0 and first < {on.count} group by 1, 2",
+        f"select epoch_us(start_time) - {on.start} as s, epoch_us(end_time) - {on.start} as e, bytes::BIGINT as bytes, "
+        f"in_window(end_time) as ended from flow_overlapping where {first} <> {last} or not in_window(end_time)",
     )
-    within = found.filter((pl.col("first") == pl.col("last")) & pl.col("rate").is_null())
-    across = found.filter(pl.col("rate").is_not_null())
-    counted = np.bincount(within["last"].to_numpy(), within["bytes"].to_numpy(), on.count)
-    inside = np.asarray(counted[: on.count], dtype=np.float64)
-    moments = np.arange(on.count + 1) * float(on.width)
+    start, end, moved = (found[name].to_numpy() for name in ("s", "e", "bytes"))
 
-    def before(bucket: str, moment: str) -> NDArray[np.float64]:
+    def place(moment: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Its bucket; one more at each end takes what lies outside."""
+        return np.clip(moment // on.width, -1, on.count) + 1
+
+    def total(places: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(np.bincount(places, values, on.count + 2), dtype=np.float64)
+
+    since, until = place(start), place(np.maximum(start, end - 1))
+    across = since != until
+    whole = total(until, np.where(across, 0, moved)) - total(place(end), np.where(found["ended"].to_numpy(), moved, 0))
+    rate = np.divide(moved, end - start, out=np.zeros(len(moved)), where=across)
+    edges = np.arange(on.count + 1) * float(on.width)
+
+    def before(places: NDArray[np.int64], moment: NDArray[np.int64]) -> NDArray[np.float64]:
         """Sum of rate * (edge - moment) over the rows whose moment lies before each edge."""
-        place = across[bucket].to_numpy() + 1
-        rate, shift = (np.bincount(place, across[name].to_numpy(), on.count + 2) for name in ("rate", moment))
-        return np.cumsum(rate)[: on.count + 1] * moments - np.cumsum(shift)[: on.count + 1]
+        rates, moments = total(places, rate), total(places, rate * moment)
+        return np.asarray(np.cumsum(rates)[:-1] * edges - np.cumsum(moments)[:-1])
 
-    spread: NDArray[np.float64] = np.diff(before("first", "from_start") - before("last", "from_end"))
-    return inside + np.maximum(spread, 0.0)
+    spread = np.diff(before(since, start) - before(until, end))
+    return ended + whole[1:-1] + np.maximum(spread, 0.0)
 
 
 def _gauges(scan: Scan, on: Grid) -> list[Series]:

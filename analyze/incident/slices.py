@@ -18,14 +18,21 @@ if TYPE_CHECKING:
     from analyze.scan import Scan
 
 SHOWN = 10
+
+
+def _more(name: str) -> str:
+    """SQL: 1 for a row that meets this condition, 0 for others."""
+    return f"coalesce({MORE[name]}, false)::INTEGER"
+
+
 # Leading metric -> SQL of (bad, total) per row.
 SYMPTOMS = {
     "retransmit_ratio": (COUNTS["retransmits"], COUNTS["packets"]),
     "connect_failure_ratio": (COUNTS["connect_failures"], COUNTS["connects"]),
     "reset_share": (COUNTS["resets"], "coalesce(tcp_close is not null, false)::INTEGER"),
     "timeout_share": (COUNTS["timeouts"], "coalesce(tcp_close is not null, false)::INTEGER"),
-    "one_way_share": (MORE["one_way"], MORE["completed"]),
-    "silent_share": (MORE["silent"], MORE["open"]),
+    "one_way_share": (_more("one_way"), _more("completed")),
+    "silent_share": (_more("silent"), _more("open")),
     "dns_unanswered": ("(server_port = 53 and coalesce(server_bytes, 0) = 0)::INTEGER", "(server_port = 53)::INTEGER"),
 }
 VOLUMES = {"flow_rate": COUNTS["flows"], "byte_rate": COUNTS["bytes"], "bytes_per_flow": COUNTS["flows"]}
