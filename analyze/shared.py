@@ -37,12 +37,15 @@ class Shared:
         self._makers: dict[str, tuple[tuple[str, ...], Callable[[Scan], None]]] = {}
         self._made: set[Callable[[Scan], None]] = set()
         self._offer(_WINDOW_MACROS, (), create_window_macros)
-        for name, make in counting.macros().items():
-            self._offer((name,), ("flows",), make)
+        for name, define in counting.macros().items():
+            self._offer((name,), ("flows",), define)
         for folder in (BUILT_IN, *folders):
             for file in files_of(folder):
                 for name, sql in statements_of(file):
-                    self._offer((name,), file.tables, functools.partial(_run, sql))
+                    make: Callable[[Scan], None] = functools.partial(_run, sql)
+                    if name == "flow_with_losses":
+                        make = functools.partial(counting.losses, make)
+                    self._offer((name,), file.tables, make)
 
     @property
     def names(self) -> list[str]:
