@@ -33,7 +33,7 @@ _USUAL = 2**18  # values below it have their places listed
 
 def code_sql(opened: str) -> str:
     """SQL over `flow` for the number that says what a row counts for; `opened` is SQL that is never null."""
-    close = f"coalesce(list_position({list(_CLOSES)!r}, tcp_close), 0)"
+    close = f"greatest(list_position({list(_CLOSES)!r}, tcp_close), 0)"  # as coalesce(), and faster
     return (
         f"(({opened})::TINYINT + 2 * coalesce(transport = 'tcp', false)::TINYINT + "
         f"4 * (tcp_close is not null)::TINYINT + 8 * {close})::TINYINT"
