@@ -22,7 +22,7 @@ from recorder.bpf import objects
 from recorder.bpf.objects import bpf
 
 _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _LOOKUP_AND_DELETE_BATCH = 1, 2, 3, 25
-_RAW_TRACEPOINT_OPEN, _LINK_CREATE, _ITER_CREATE = 17, 28, 33
+_RAW_TRACEPOINT_OPEN, _LINK_CREATE, _ENABLE_STATS, _ITER_CREATE = 17, 28, 32, 33
 _ATTACH_ITERATOR = 28  # BPF_TRACE_ITER
 _MEMBARRIER_NUMBER = {"x86_64": 324, "aarch64": 283, "riscv64": 283, "ppc64le": 365, "s390x": 356}
 _MEMBARRIER_GLOBAL = 1
@@ -230,6 +230,19 @@ def _wait_for_programs() -> None:
     """membarrier(2) waits for a grace period of RCU."""
     if _libc.syscall(_MEMBARRIER_NUMBER[os.uname().machine], _MEMBARRIER_GLOBAL, 0, 0):
         time.sleep(0.05)  # not in this kernel: no program takes a thousandth of that
+
+
+def run_time_ns(program: int) -> int:
+    """How long a program has run in all, while the kernel timed its programs (see `keep_run_times`)."""
+    return _program_word(program, 192)
+
+
+def keep_run_times() -> int:
+    """Let the kernel time its programs for as long as the returned descriptor is open; needs CAP_SYS_ADMIN.
+
+    Costs two readings of a clock a run, of every program of the host. Raises `OSError`.
+    """
+    return bpf(_ENABLE_STATS, struct.pack("<I", 0))  # BPF_STATS_RUN_TIME
 
 
 def recursion_misses(program: int) -> int:

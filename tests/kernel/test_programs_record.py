@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -14,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from recorder.bpf import syscalls
 from tests.support.namespaces import ROOT, end_process, wait_until
+from tests.support.programs import ProgramRun
 
 pytestmark = pytest.mark.kernel
 
@@ -175,3 +178,39 @@ def test_a_program_is_not_loaded_when_this_host_wants_it_signed(tmp_path: Path) 
     assert accepted.returncode == 0, accepted.stderr
     program.write_text(PROGRAM.replace("A test's", "Changed"))
     assert "it was changed after that" in record().stderr
+
+
+def test_the_time_of_a_program_counts_in_the_budget(tmp_path: Path) -> None:
+    program = tmp_path / "mine.bpf.c"
+    program.write_text(PROGRAM)
+    with ProgramRun(program, max_cpu=0.5) as run:
+        spent = 0
+
+        def counted() -> bool:
+            nonlocal spent
+            ask(200)
+            spent += run.source.health().programs_cpu_us or 0
+            return spent > 0
+
+        run.until(counted)
+        assert "sys_admin" in run.source.capabilities()
+        assert run.source.health().notes == ()
+
+
+def test_where_the_kernel_does_not_tell_the_time_of_a_program_that_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "mine.bpf.c"
+    program.write_text(PROGRAM)
+
+    def refused() -> int:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(syscalls, "keep_run_times", refused)
+    with ProgramRun(program, max_cpu=0.5) as run:
+        (note,) = run.source.health().notes
+        assert "not counted in --max-cpu (Operation not permitted" in note
+        run.source.poll()
+        after = run.source.health()
+        assert (after.notes, after.programs_cpu_us) == ((), None)
+        assert "sys_admin" not in run.source.capabilities()

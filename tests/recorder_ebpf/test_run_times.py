@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from recorder.sources.ebpf import run_times
-from recorder.sources.ebpf.run_times import WINDOW_SECONDS, RunTimes
+from recorder.bpf import run_times
+from recorder.bpf.run_times import WINDOW_SECONDS, RunTimes
 
 
 class Programs:

@@ -16,6 +16,7 @@ from recorder.bpf.clock import UtcClock
 from recorder.bpf.compiler import Build, Loaded
 from recorder.bpf.namespaces import each_namespace
 from recorder.bpf.ring import RingBuffer
+from recorder.bpf.run_times import RunTimes
 from recorder.clock import boot_ns
 from recorder.source import CaptureContext, Effort, SourceHealth
 from recorder.sources.ebpf import cgroup_hooks, protocols
@@ -34,7 +35,6 @@ from recorder.sources.ebpf.programs import (
     places,
     ring_bytes,
 )
-from recorder.sources.ebpf.run_times import RunTimes
 from recorder.sources.ebpf.skips import Skips
 
 if TYPE_CHECKING:

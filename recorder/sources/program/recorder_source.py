@@ -18,6 +18,7 @@ from recorder.bpf.clock import UtcClock
 from recorder.bpf.compiler import Build, BuildError, Loaded
 from recorder.bpf.namespaces import each_namespace
 from recorder.bpf.ring import RingBuffer
+from recorder.bpf.run_times import KernelTimes, RunTimes
 from recorder.bpf.tracepoints import attach_tracepoint, number_of
 from recorder.clock import boot_ns
 from recorder.source import CaptureContext, SourceHealth
@@ -78,6 +79,12 @@ class Running:
     def each_namespace(self) -> bool:
         """Whether it has an iterator that shows one network namespace at a time."""
         return any(one.each_namespace for one, _ in self._iterators)
+
+    def run_time_ns(self) -> int:
+        """How long it has run in others' context while the kernel timed it; iterators run in ours."""
+        assert self._loaded is not None
+        others = [one.program for one in self._program.attachments if one.kind != compiler.ITERATOR]
+        return sum(syscalls.run_time_ns(self._loaded.functions[name]) for name in others)
 
     def iterate(self) -> None:
         """Run the iterators once; what they wrote becomes rows as what comes out of the ring does."""
@@ -147,15 +154,19 @@ class ProgramSource:
         self._clock = UtcClock()
         self._last_health = SourceHealth()
         self._next_round = 0
+        self._budget = bool(settings.get("max_cpu"))
+        self._run_times: RunTimes | None = None
+        self._notes: tuple[str, ...] = ()
 
     def definitions(self) -> dict[str, Any]:
         """The tables of the programs, as `netrec.trace.definition` describes them."""
         return {one.table: one.definition for one in self._running}
 
     def capabilities(self) -> set[str]:
-        """Maps; iterators that have to be read in every network namespace."""
+        """Maps; iterators that have to be read in every network namespace; the kernel's statistics for a budget."""
         namespaces = any(one.each_namespace for one in self._running)
-        return {"bpf", "sys_admin", "sys_ptrace"} if namespaces else {"bpf"}
+        needed = {"bpf", "sys_admin", "sys_ptrace"} if namespaces else {"bpf"}
+        return needed | {"sys_admin"} if self._run_times else needed
 
     def start(self) -> None:
         """Load every program, and attach them only when all could be loaded. Raises `CannotRecordError`."""
@@ -163,9 +174,13 @@ class ProgramSource:
             one.load()
         for one in self._running:
             one.attach()
+        if self._budget:
+            self._time()
         self._schedule()
 
     def poll(self) -> bool:
+        if self._run_times:
+            self._run_times.step()
         full = [one.poll() for one in self._running]
         return any(full)
 
@@ -182,10 +197,15 @@ class ProgramSource:
         found, self._last_health = self._last_health, SourceHealth()
         for one in self._running:
             one.add_health(found)
+        if self._run_times:
+            found.programs_cpu_us = self._run_times.take()
+        found.notes, self._notes = self._notes, ()
         return found
 
     def stop(self) -> Iterator[tuple[str, Any]]:
         """Detach; the last rows, those of a last round of the iterators among them."""
+        if self._run_times:
+            self._run_times.stop()
         for one in self._running:
             one.detach()
             one.iterate()
@@ -194,8 +214,25 @@ class ProgramSource:
         self.close()
 
     def close(self) -> None:
+        times, self._run_times = self._run_times, None
+        if times:
+            with contextlib.suppress(OSError):
+                times.stop()
         for one in self._running:
             one.close()
+
+    def _time(self) -> None:
+        """Count the programs' time in the budget, where the kernel times programs for this process."""
+        try:
+            os.close(syscalls.keep_run_times())
+        except OSError as problem:
+            self._notes = (
+                f"time of --program in the kernel is not counted in --max-cpu ({problem.strerror}: "
+                "it needs CAP_SYS_ADMIN and Linux 5.8)",
+            )
+            return
+        times = KernelTimes(lambda: sum(one.run_time_ns() for one in self._running))
+        self._run_times = RunTimes(times.switch, times.read)
 
     def _rows(self) -> Iterator[tuple[str, Any]]:
         offset = self._clock.offset_ns()

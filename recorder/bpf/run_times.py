@@ -6,9 +6,12 @@ seconds there are several.
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable
+
+from recorder.bpf import syscalls
 
 WINDOW_SECONDS, PAUSE_SECONDS = 0.1, 0.9
 
@@ -52,3 +55,27 @@ class RunTimes:
         self._taken_ns += (counted - self._counted) * (now - self._until) / max(now - self._begun, 1e-6)
         self._counted, self._until, self._begun = counted, now, None
         self._next = now + PAUSE_SECONDS * self._random.uniform(0.5, 1.5)
+
+
+class KernelTimes:
+    """What the kernel counts of programs in the moments in which it times them (see `RunTimes`), not what it counts
+    for others meanwhile.
+    """
+
+    def __init__(self, total: Callable[[], int]) -> None:
+        self._total = total
+        self._counted = self._before = 0
+        self._statistics: int | None = None
+
+    def switch(self, timing: bool) -> None:
+        """Raises `OSError` when this process may not."""
+        if timing:
+            self._statistics = syscalls.keep_run_times()
+            self._before = self._total()
+        elif self._statistics is not None:
+            self._counted += self._total() - self._before
+            os.close(self._statistics)
+            self._statistics = None
+
+    def read(self) -> int:
+        return self._counted
