@@ -37,7 +37,9 @@ def test_executables_and_hashes_but_no_argument(network: Network, recorders: Rec
             client.stdout.readline()
         expected = {client.pid: _hash(client.pid, key.read_bytes()) for client in clients}
         connected = time.monotonic()
-        while recorders.written(recorder) < connected + 2:  # it looks at what is open, and not just begun, every second
+        while (
+            recorders.last_read(recorder) < connected + 2
+        ):  # it looks at what is open, and not just begun, every second
             continue
         for client in clients:
             client.communicate("end\n", timeout=30)

@@ -35,12 +35,11 @@ class Recorders:
         assert json.loads(process.stdout.readline())
         return process
 
-    def written(self, process: subprocess.Popen[str]) -> float:
-        """Read the next thing that a recorder says (it does every second); the time (monotonic) until which whatever
-        has ended is written by then.
+    def last_read(self, process: subprocess.Popen[str]) -> float:
+        """Read the next thing that a recorder says (it does every second); a time (monotonic) that is not after that
+        of the reading of its sources before it.
 
-        It says how long it has recorded when it begins to write: since when is not known, but not since before it was
-        launched.
+        It says how long it has recorded: since when is not known, but not since before it was launched.
         """
         assert process.stdout is not None
         said: dict[str, Any] = json.loads(process.stdout.readline())
