@@ -52,7 +52,7 @@ class Recording:
         """Poll and read for so long."""
         self.until(lambda: False, seconds, fail=False)
 
-    def until(self, condition: Callable[[], object], timeout: float = 20.0, *, fail: bool = True) -> None:
+    def until(self, condition: Callable[[], object], timeout: float = 60.0, *, fail: bool = True) -> None:
         """Poll and read until the condition holds; raises `TimeoutError` when it does not in time and `fail`."""
         end = time.monotonic() + timeout
         while not condition():

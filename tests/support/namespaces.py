@@ -247,7 +247,7 @@ def sweep() -> list[str]:
     return swept
 
 
-def wait_until(condition: Callable[[], object], what: str, timeout: float = 20.0, pause: float = 0.02) -> None:
+def wait_until(condition: Callable[[], object], what: str, timeout: float = 60.0, pause: float = 0.02) -> None:
     """Wait for a condition instead of sleeping; raises `TimeoutError` that names what did not happen."""
     end = time.monotonic() + timeout
     while not condition():

@@ -42,7 +42,7 @@ class ProgramRun:
         """End the recording; what it still had to say is among the rows."""
         self._take(self.source.stop())
 
-    def until(self, condition: Callable[[], object], timeout: float = 20.0) -> None:
+    def until(self, condition: Callable[[], object], timeout: float = 60.0) -> None:
         """Read until the condition holds; raises `TimeoutError`."""
         end = time.monotonic() + timeout
         while not condition():
