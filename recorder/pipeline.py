@@ -180,7 +180,9 @@ class Pipeline:
                     again = source.poll() or again
             now, wall = time.monotonic(), self._clock.now()
             over = self._plan.duration is not None and now - begun >= self._plan.duration
-            if now >= next_flush or wall >= boundary or self._rotate_asked or over:
+            # Asked before the sources are read: what happened until then is in the files. Else it is the next turn's.
+            asked, self._rotate_asked = self._rotate_asked, False
+            if now >= next_flush or wall >= boundary or asked or over:
                 if moved := self._clock.step():
                     self._clock_was_set(wall, moved)
                     boundary = next_rotation(wall, self._plan.rotate_interval)
@@ -189,7 +191,7 @@ class Pipeline:
                     next_health = now + HEALTH_SECONDS
                 self._flush()
                 self._status.elapsed = now - begun
-                self._rotate_if_due(wall >= boundary)
+                self._rotate_if_due(asked, wall >= boundary)
                 if wall >= boundary:
                     boundary = next_rotation(wall, self._plan.rotate_interval)
                 self._watcher.status(self._status)
@@ -287,9 +289,8 @@ class Pipeline:
         self._health.written()
         return True
 
-    def _rotate_if_due(self, boundary: bool) -> None:
-        if self._rotate_asked:
-            self._rotate_asked = False
+    def _rotate_if_due(self, asked: bool, boundary: bool) -> None:
+        if asked:
             self._rotate("hangup")
         elif boundary:
             self._rotate("interval")

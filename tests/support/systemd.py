@@ -49,7 +49,7 @@ class Systemd:
             text=True,
         )
         try:
-            wait_until(self._answers, "systemd", timeout=60)
+            wait_until(self._answers, "systemd", timeout=120)
         except BaseException:
             self.__exit__(None, None, None)
             raise
