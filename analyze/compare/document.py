@@ -219,8 +219,8 @@ def _row(row: MetricVerdict) -> dict[str, Any]:
     scale, unit = (1000.0, "ms") if row.metric.unit == "us" else (1.0, row.metric.unit)
     return {
         "metric": row.metric.name,
-        "baseline": row.baseline / scale,
-        "candidate": row.candidate / scale,
+        "baseline": row.measured[0] / scale,
+        "candidate": row.measured[1] / scale,
         "unit": unit,
         "change": row.change,
         "low": row.low,
@@ -241,10 +241,10 @@ def _shown(row: MetricVerdict) -> dict[str, str]:
     return {
         "metric": row.metric.name,
         "verdict": row.verdict,
-        "change": _percent(row.change),
+        "change": "from none" if _from_none(row) else _percent(row.change),
         "95% interval": f"{_percent(row.low)} to {_percent(row.high)}" if math.isfinite(row.low) else "-",
-        "baseline": _value(row.baseline, row.metric.unit),
-        "candidate": _value(row.candidate, row.metric.unit),
+        "baseline": _value(row.measured[0], row.metric.unit),
+        "candidate": _value(row.measured[1], row.metric.unit),
         "q": f"{row.q_value:.3f}" if math.isfinite(row.q_value) else "-",
         "matters from": _percent(row.threshold) if row.metric.gating else "-",
         "would see": _percent(row.detectable),
@@ -322,7 +322,14 @@ def _name(row: MetricVerdict) -> str:
     return row.metric.title
 
 
+def _from_none(row: MetricVerdict) -> bool:
+    """A ratio that had no event before: how many times more it is depends on how long nothing was seen."""
+    return row.measured[0] == 0 < row.measured[1]
+
+
 def _interval(row: MetricVerdict) -> str:
+    if _from_none(row):
+        return f"from none to {_value(row.measured[1], row.metric.unit)}"
     return f"{_percent(row.change, 0)} (95% interval {_percent(row.low, 0)} to {_percent(row.high, 0)})"
 
 

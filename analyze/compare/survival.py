@@ -53,4 +53,5 @@ def judge(metric: Metric, baseline: pl.DataFrame, candidate: pl.DataFrame) -> Me
     open_ones = sum(int(side.filter(~pl.col("ended"))["count"].sum()) for side in (baseline, candidate))
     cut = f"{open_ones:,} connections were still open and count for what is known of them"
     reason = cut if math.isfinite(before * after) else "more connections than that outlive the window"
-    return MetricVerdict(metric, before, after, INFORMATION, reason, after / before - 1 if before > 0 else math.nan)
+    change = after / before - 1 if before > 0 else math.nan
+    return MetricVerdict(metric, before, after, INFORMATION, reason, change, measured=(before, after))

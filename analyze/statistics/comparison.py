@@ -43,10 +43,18 @@ class Side:
     counted: Counted | None = None
     distribution: Distribution | None = None
 
+    @property
+    def measured(self) -> float:
+        """The value as it is told: of a ratio without a single event 0, where `value` counts half a one."""
+        return 0.0 if self.counted is not None and not self.counted.events.sum() else self.value
+
 
 @dataclass(frozen=True)
 class MetricVerdict:
-    """One row of the comparison; changes are relative (0.23 is +23%), NaN where there is no answer."""
+    """One row of the comparison; changes are relative (0.23 is +23%), NaN where there is no answer.
+
+    `measured`: both sides' values as they are told (`Side.measured`).
+    """
 
     metric: Metric
     baseline: float
@@ -65,6 +73,7 @@ class MetricVerdict:
     raw_change: float = math.nan
     mix_change: float = math.nan
     effective_size: float = math.nan
+    measured: tuple[float, float] = (math.nan, math.nan)
     batches: tuple[NDArray[np.float64], NDArray[np.float64]] | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -87,7 +96,8 @@ def judge(
     batches belong together one by one.
     """
     threshold = metric.relevant(baseline.value)
-    row = MetricVerdict(metric, baseline.value, candidate.value, INCONCLUSIVE, threshold=threshold)
+    measured = (baseline.measured, candidate.measured)
+    row = MetricVerdict(metric, baseline.value, candidate.value, INCONCLUSIVE, threshold=threshold, measured=measured)
     buckets = min(len(baseline.series), len(candidate.series))
     problem = _too_little(metric, baseline, candidate, buckets)
     if problem:

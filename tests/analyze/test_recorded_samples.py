@@ -51,6 +51,10 @@ def test_the_regressed_service_is_found_and_the_path_that_it_comes_from(netrec: 
     assert f"client {office}" in told["sentence"]
     regressed = {row["metric"] for row in told["metrics"] if row["verdict"] == "regressed"}
     assert regressed == {"retransmit_ratio", "connect_p99"}
+    # Nothing was sent again before: how many times more it is now says nothing, and is not said.
+    before = {row["metric"]: row["baseline"] for row in told["metrics"]}
+    assert before["retransmit_ratio"] == before["connect_failure_ratio"] == 0
+    assert "retransmitted share of packets from none to 1." in told["sentence"]
     first = next(row for row in told["slices"] if row["metric"] == "retransmit_ratio")
     assert (first["dimension"], first["value"]) == ("client", office)
     # One of twenty packets of an upload is lost; that an acknowledgement is lost needs no retransmit.
