@@ -27,7 +27,8 @@ with grouped as (
     sum(server_bytes) as server_bytes,
     sum(coalesce(client_packets + server_packets, client_packets, server_packets)) as packets,
     sum(flows) as flows,
-    case when bool_or(client_retransmits is not null or server_retransmits is not null) then sum(retransmits) end
+    -- Counted, because that takes less time than bool_or().
+    case when count_if(client_retransmits is not null or server_retransmits is not null) > 0 then sum(retransmits) end
       as retransmits
   from flow
   group by {by.keys}
