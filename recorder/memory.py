@@ -1,7 +1,9 @@
 """Keeps the recorder's resident memory small and flat.
 
 Arrow allocates from the system's allocator, which is told to use one arena and to hand large blocks straight
-back to the kernel: a row group is held for milliseconds, and nothing of it should stay.
+back to the kernel: a row group is held for milliseconds, and nothing of it should stay. What is smaller is used again:
+columns on their way to the spool (`recorder.sources.ebpf.intake`) are, because a page from the kernel takes longer than
+what is put there.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ import sys
 from importlib.abc import MetaPathFinder
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-_LARGE = 64 * 1024
+_LARGE = 128 * 1024
+_KEPT = 1 << 20  # free memory at the end of the heap
 
 
 # The libraries' own pools would start threads when they are imported: memory for nothing, and capabilities that could
@@ -47,7 +50,7 @@ def configure() -> None:
         library = ctypes.CDLL(None)
         library.mallopt(_M_ARENA_MAX, 2)
         library.mallopt(_M_MMAP_THRESHOLD, _LARGE)
-        library.mallopt(_M_TRIM_THRESHOLD, _LARGE)
+        library.mallopt(_M_TRIM_THRESHOLD, _KEPT)
     except (OSError, AttributeError):
         return
     pa.set_memory_pool(pa.system_memory_pool())

@@ -1,6 +1,6 @@
-"""The recording loop: sources are polled ten times a second, written once a second, rotated by the wall clock.
+"""The recording loop: sources are polled when they ask for it, written once a second, rotated by the wall clock.
 
-    source.poll (100 ms) -> source.read (1 s) -> spool -> [rotation] -> Parquet, converted beside the recording
+    source.poll -> source.read (1 s) -> spool -> [rotation] -> Parquet, converted beside the recording
 
 The loop runs in the caller's thread and never waits for the disk to make room: when it is full, rows are
 counted and dropped, and the gap is written to `health` as soon as there is room again.
@@ -8,9 +8,10 @@ counted and dropped, and the gap is written to `health` as soon as there is room
 
 from __future__ import annotations
 
+import math
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -32,8 +33,11 @@ from recorder.rotate import OpenSpools, next_rotation
 from recorder.row_filter import RowFilter
 from recorder.source import Effort, Source
 from recorder.spool import SpoolFolder
+from recorder.waiting import Waiter
 
 HEALTH_SECONDS = 10.0
+# So many rows are written before the next are asked for: what waits takes memory.
+MANY_ROWS = 16_384
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,13 @@ class Status:
     paused: str = ""
     sampling: int = 1
     degraded: str = ""
+    _rows_told: int = 0
+
+    def tell(self, elapsed: float) -> None:
+        """Take the time; the rate is that since the last call."""
+        seconds, rows = elapsed - self.elapsed, self.rows - self._rows_told
+        self.rows_per_second = rows / seconds if seconds > 0 else 0.0
+        self.elapsed, self._rows_told = elapsed, self.rows
 
 
 class Watcher:
@@ -111,6 +122,8 @@ class Pipeline:
         """
         plan = self._plan
         with ExitStack() as stack:
+            self._waiter = Waiter()
+            stack.callback(self._waiter.close)
             self._handle_signals(stack)
             folder = SpoolFolder.create(plan.trace, plan.capture.host, plan.capture.capture)
             stack.callback(folder.close)
@@ -132,6 +145,7 @@ class Pipeline:
                     stack.callback(source.close)
                     with self._blame(name):
                         source.start()
+                        self._waiter.watch(source.wakes() if hasattr(source, "wakes") else ())
                     self._sources[name] = source
                 plan.started()
                 self._converter.start()
@@ -169,6 +183,7 @@ class Pipeline:
 
     def _loop(self) -> None:
         begun = time.monotonic()
+        ends = begun + (math.inf if self._plan.duration is None else self._plan.duration)
         next_flush = begun + self._effort.read_seconds
         next_health = begun + HEALTH_SECONDS
         boundary = next_rotation(self._clock.now(), self._plan.rotate_interval)
@@ -179,7 +194,7 @@ class Pipeline:
                 with self._blame(name):
                     again = source.poll() or again
             now, wall = time.monotonic(), self._clock.now()
-            over = self._plan.duration is not None and now - begun >= self._plan.duration
+            over = now >= ends
             # Asked before the sources are read: what happened until then is in the files. Else it is the next turn's.
             asked, self._rotate_asked = self._rotate_asked, False
             if now >= next_flush or wall >= boundary or asked or over:
@@ -190,7 +205,7 @@ class Pipeline:
                     self._health.interval(int(wall * 1e6))
                     next_health = now + HEALTH_SECONDS
                 self._flush()
-                self._status.elapsed = now - begun
+                self._status.tell(now - begun)
                 self._rotate_if_due(asked, wall >= boundary)
                 if wall >= boundary:
                     boundary = next_rotation(wall, self._plan.rotate_interval)
@@ -201,7 +216,17 @@ class Pipeline:
             if over:
                 return
             if not again:
-                time.sleep(max(0.0, min(self._effort.poll_seconds, next_flush - time.monotonic())))
+                self._wait(min(next_flush, ends), boundary)
+
+    def _wait(self, until: float, boundary: float) -> None:
+        """Until then (monotonic), the boundary (wall clock), or a source that wants to be polled."""
+        longest = min(until - time.monotonic(), boundary - self._clock.now())
+        self._waiter.wait(min([longest, *(self._patience(source) for source in self._sources.values())]))
+
+    def _patience(self, source: Source) -> float:
+        """Seconds until a source must be polled again."""
+        own = source.patience() if hasattr(source, "patience") else None
+        return self._effort.poll_seconds if own is None else own
 
     def _clock_was_set(self, wall: float, moved: float) -> None:
         """What was written by the old clock stays among itself: its files end here, and its interval."""
@@ -228,16 +253,26 @@ class Pipeline:
     def _flush(self) -> None:
         """Read every source and append what came to the spools."""
         found: dict[str, list[tuple[str, pa.RecordBatch]]] = {}
+        waiting = 0
+        for name, table, batch in self._read():
+            found.setdefault(table, []).append((name, batch))
+            waiting += batch.num_rows
+            if waiting >= MANY_ROWS:
+                self._write(found)
+                found, waiting = {}, 0
+        self._write(found)
+
+    def _read(self) -> Iterator[tuple[str, str, pa.RecordBatch]]:
+        """What every source has recorded, as (source, table, rows), and after it what it says of itself."""
         for name, source in self._sources.items():
             with self._blame(name):
                 for table, batch in source.read():
-                    found.setdefault(table, []).append((name, self._sampled(name, table, batch)))
+                    yield name, table, self._sampled(name, table, batch)
                 said = source.health()
             self._programs_cpu_us += said.programs_cpu_us or 0
             self._status.lost += self._health.sources[name].take(said)
             for note in said.notes:
                 self._watcher.say(f"{name}: {note}")
-        self._write(found)
 
     def _write(self, found: dict[str, list[tuple[str, pa.RecordBatch]]]) -> None:
         wall_us = int(self._clock.now() * 1e6)
@@ -266,7 +301,6 @@ class Pipeline:
                 self._health.sources[name].lost_on_disk += batch.num_rows
                 self._status.lost += batch.num_rows
         self._status.rows += rows
-        self._status.rows_per_second = rows / self._effort.read_seconds
         if free:
             gap = self._disk.take_gap()
             if gap:
@@ -383,9 +417,11 @@ class Pipeline:
     def _handle_signals(self, stack: ExitStack) -> None:
         def stop(number: int, frame: FrameType | None) -> None:
             self._stop_asked = True
+            self._waiter.call()
 
         def rotate(number: int, frame: FrameType | None) -> None:
             self._rotate_asked = True
+            self._waiter.call()
 
         for number, handler in ((signal.SIGINT, stop), (signal.SIGTERM, stop), (signal.SIGHUP, rotate)):
             previous = signal.signal(number, handler)

@@ -7,7 +7,7 @@ hour itself, so that files of different hosts cover the same times and none span
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -17,6 +17,8 @@ from netrec.trace import definition, layout, metadata
 from recorder.spool import SpoolFolder, SpoolWriter
 
 HOUR = 3600.0
+# Batches of more rows are written as they are.
+LARGE_ROWS = 4_096
 
 
 def next_rotation(now: float, interval: float) -> float:
@@ -65,11 +67,10 @@ class OpenSpools:
         return max((spool.bytes for spool in self._open.values()), default=0)
 
     def append(self, table: str, batches: Iterable[pa.RecordBatch], events_lost: int) -> int:
-        """Append batches of one table as one; the number of rows. Raises `OSError` when there is no room."""
-        parts = [batch for batch in batches if batch.num_rows]
+        """Append batches of one table, all or none; the number of rows. Raises `OSError` when there is no room."""
+        parts = list(_joined(batches))
         if not parts:
             return 0
-        batch = parts[0] if len(parts) == 1 else pa.concat_batches(parts)
         spool = self._open.get(table)
         if spool is None:
             self._folder.renew()
@@ -81,7 +82,7 @@ class OpenSpools:
                 self._opened,
             )
             try:
-                spool.append(batch, events_lost)
+                spool.append(parts, events_lost)
             except OSError:
                 spool.discard()
                 raise
@@ -89,11 +90,11 @@ class OpenSpools:
             self._next[table] = number + 1
         else:
             try:
-                spool.append(batch, events_lost)
+                spool.append(parts, events_lost)
             except OSError:
                 self._broken.append(self._open.pop(table))
                 raise
-        return batch.num_rows
+        return sum(batch.num_rows for batch in parts)
 
     def rotate(self, closed: str, now: float, events_lost: int) -> list[ClosedSpool]:
         """Close every open spool; the next rows go to new ones. `closed`: interval, size, hangup, end, disk_full,
@@ -106,6 +107,21 @@ class OpenSpools:
         self._broken.clear()
         self._opened = iso(now)
         return done
+
+
+def _joined(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The batches in order, those that are small as one: a part of a spool has a price of its own."""
+    small: list[pa.RecordBatch] = []
+    for batch in batches:
+        if batch.num_rows > LARGE_ROWS:
+            if small:
+                yield pa.concat_batches(small)
+                small = []
+            yield batch
+        elif batch.num_rows:
+            small.append(batch)
+    if small:
+        yield small[0] if len(small) == 1 else pa.concat_batches(small)
 
 
 def iso(seconds: float) -> str:

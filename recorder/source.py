@@ -76,7 +76,7 @@ class Effort:
     """How much is to be done, from now on: what the user asked for, or less when that costs too much.
 
     `sampling`: 1 in so many flows is recorded, whole; `active_timeout` in seconds; `together`: short flows that are
-    alike may share a row. `read_seconds` and `poll_seconds` are how often sources are read and polled.
+    alike may share a row. `read_seconds` and `poll_seconds` are how often sources are read and, as a rule, polled.
     """
 
     sampling: int = 1
@@ -104,7 +104,10 @@ class Source(Protocol):
     """A running source. The pipeline calls from one thread only: start, then poll and read in turn, then stop.
 
     `poll` is called about every 100 ms and must be cheap (empty the ring into memory); it returns True when the
-    source wants to be polled again at once. `read` is called about once a second (less often within a budget): what
+    source wants to be polled again at once. A source that does not need it that often also has `patience() -> float |
+    None`: the seconds until it must be polled again (it is before every `read`, too; None: as others), and may have
+    `wakes() -> Collection[int]`, known after start: descriptors that become readable when it must be polled at once.
+    `read` is called about once a second (less often within a budget): what
     came since, as pairs
     (table name, record batch with the schema of `netrec.trace.tables`); it may be empty. `stop` ends the recording
     and returns what

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,23 +137,24 @@ class SpoolWriter:
             self.discard()
             raise
 
-    def append(self, batch: pa.RecordBatch, events_lost: int) -> None:
-        """Append one batch and hand it to the kernel; `events_lost` is the interval's total so far.
+    def append(self, batches: Sequence[pa.RecordBatch], events_lost: int) -> None:
+        """Append batches and hand them to the kernel; `events_lost` is the interval's total so far.
 
-        When there is no room (`OSError`) the torn batch is cut off again; nothing more can be appended then.
+        When there is no room (`OSError`) all of them are cut off again; nothing more can be appended then.
         """
-        described = batch.replace_schema_metadata(self._schema.metadata)
         lost = {_LOST: str(events_lost).encode()}
         try:
-            for first in range(0, batch.num_rows, ROWS_PER_PART):
-                self._stream.write_batch(described.slice(first, ROWS_PER_PART), custom_metadata=lost)
+            for batch in batches:
+                described = batch.replace_schema_metadata(self._schema.metadata)
+                for first in range(0, batch.num_rows, ROWS_PER_PART):
+                    self._stream.write_batch(described.slice(first, ROWS_PER_PART), custom_metadata=lost)
             self._sink.flush()
         except OSError:
             self.abandon()
             os.truncate(self.file.path, self.bytes)
             raise
         self.bytes = self._sink.tell()
-        self.rows += batch.num_rows
+        self.rows += sum(batch.num_rows for batch in batches)
 
     def close(self) -> None:
         """End the stream."""

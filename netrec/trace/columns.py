@@ -20,6 +20,10 @@ _NUMPY = {
 }
 
 
+# What most constants need: columns of one batch may share their memory.
+_ZEROS = np.zeros(16_384, np.int32)
+
+
 def _validity(null: np.ndarray | None) -> pa.Buffer | None:
     """Arrow's bitmap of what is not null; None when nothing is."""
     if null is None or not null.any():
@@ -73,7 +77,8 @@ def _strings(texts: list[str]) -> pa.StringArray:
 
 def constant(value: str, rows: int) -> pa.DictionaryArray:
     """The same text in every row."""
-    return text(np.zeros(rows, np.int32), [value])
+    zeros = _ZEROS if rows <= len(_ZEROS) else np.zeros(rows, np.int32)
+    return text(zeros[:rows], [value])
 
 
 def take(column: pa.Array, rows: np.ndarray) -> pa.Array:

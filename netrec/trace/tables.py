@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 
@@ -89,8 +90,18 @@ def table(name: str) -> Table:
 
 
 def empty_column(field: f.Field, rows: int) -> pa.Array:
-    """A column of nulls: what a source writes for a field that it cannot know."""
-    return pa.nulls(rows, field.type)
+    """A column of nulls, for a field that a source cannot know. Columns of one type share their memory."""
+    if rows > _SHARED_ROWS:
+        return pa.nulls(rows, field.type)
+    return _shared_nulls(field.type).slice(0, rows)
+
+
+_SHARED_ROWS = 16_384
+
+
+@functools.cache
+def _shared_nulls(kind: pa.DataType) -> pa.Array:
+    return pa.nulls(_SHARED_ROWS, kind)
 
 
 def batch(table: Table, columns: dict[str, pa.Array], rows: int) -> pa.RecordBatch:

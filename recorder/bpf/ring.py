@@ -76,22 +76,32 @@ class RingBuffer(_MappedRing):
 
     def drain(self) -> np.ndarray:
         """Everything that is complete, as a copy: array of the record's dtype, possibly empty."""
-        return self.records(self.drain_raw())
-
-    def drain_raw(self) -> np.ndarray:
-        """The same as bytes, for `records`: bytes are copied and joined at once, structs field by field."""
-        stride = self._stride.itemsize
         batch = np.empty(self._fill(), np.uint8)
+        return self.records(batch[: self.take(batch)])
+
+    def take(self, into: np.ndarray) -> int:
+        """Move the oldest records that are complete, as bytes for `records`, to where there is room for len(into).
+
+        How many bytes were moved: a multiple of `record_bytes`. Bytes are copied and joined at once, structs field by
+        field.
+        """
+        stride = self.record_bytes
+        room = min(self._fill(), len(into))
         done = 0
-        while done < len(batch):
-            wanted = min(len(self._headers), (len(batch) - done) // stride)
+        while done < room:
+            wanted = min(len(self._headers), (room - done) // stride)
             whole = self._complete(wanted)
-            self._copy(batch[done : done + whole * stride])
+            self._copy(into[done : done + whole * stride])
             self._consume(whole * stride)
             done += whole * stride
-            if whole < wanted:
+            if whole < wanted or not wanted:
                 break
-        return batch[:done]
+        return done
+
+    @property
+    def record_bytes(self) -> int:
+        """What a record takes in the ring, its header included."""
+        return self._stride.itemsize
 
     def _complete(self, most: int) -> int:
         """How many of the oldest records are complete, up to the first that is not. To be known before they are copied:
@@ -106,7 +116,7 @@ class RingBuffer(_MappedRing):
         super().close()
 
     def records(self, raw: np.ndarray) -> np.ndarray:
-        """What was drained, less what was discarded: array of the record's dtype, where possible a view of `raw`."""
+        """What was taken, less what was discarded: array of the record's dtype, where possible a view of `raw`."""
         view = raw.view(self._stride)
         kept = view["length"] & _DISCARD == 0
         return view["record"] if kept.all() else view["record"][kept]

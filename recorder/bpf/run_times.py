@@ -29,7 +29,7 @@ class RunTimes:
         self._begun: float | None = None
 
     def step(self) -> None:
-        """Begin or end a moment when it is time to; call it often."""
+        """Begin or end a moment when it is time to; call it whenever `until_step` is over."""
         now = time.monotonic()
         if self._begun is None:
             if now >= self._next:
@@ -37,6 +37,11 @@ class RunTimes:
                 self._begun = time.monotonic()
         elif now - self._begun >= WINDOW_SECONDS:
             self._end(now)
+
+    def until_step(self) -> float:
+        """Seconds until the next step is due."""
+        due = self._next if self._begun is None else self._begun + WINDOW_SECONDS
+        return max(due - time.monotonic(), 0.0)
 
     def take(self) -> int:
         """Microseconds that they have run since the last call, as far as moments have ended."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -81,3 +83,88 @@ def test_files_that_are_asked_for_hold_what_happened_until_then(tmp_path: Path) 
     file = pq.read_table(path)
     assert file["flow_id"].to_pylist() == [7]
     assert metadata.decode_file(file.schema.metadata).closed == "hangup"
+
+
+class Patient(LateSource):
+    """Wants to be polled only when its pipe says so; says it `times` times, a moment apart."""
+
+    def __init__(self, times: int = 0) -> None:
+        self.ends, self.polls, self.reads, self._times = os.pipe(), 0, 0, times
+
+    def start(self) -> None: ...
+
+    def patience(self) -> float:
+        return math.inf
+
+    def wakes(self) -> tuple[int, ...]:
+        return (self.ends[0],)
+
+    def poll(self) -> bool:
+        self.polls += 1
+        if self._times:
+            self._times -= 1
+            os.write(self.ends[1], b"!")
+        return False
+
+    def read(self) -> Iterable[tuple[str, Any]]:
+        self.reads += 1
+        return []
+
+    def close(self) -> None:
+        for end in self.ends:
+            os.close(end)
+
+
+def record(folder: Path, source: Any, duration: float) -> None:
+    capture = metadata.CaptureMetadata("web-1", new_capture_id(datetime.now(UTC)), "patient")
+    Pipeline(Plan(folder, {"patient": source}, capture, duration=duration), Watcher()).run()
+
+
+def test_a_patient_source_is_polled_for_its_readings_only(tmp_path: Path) -> None:
+    source = Patient()
+    record(tmp_path, source, 2.5)
+    # At the start, at every reading, and at the end.
+    assert source.reads <= source.polls <= source.reads + 2 and 1 <= source.reads <= 3
+
+
+def test_a_source_that_wakes_is_polled_at_once(tmp_path: Path) -> None:
+    source = Patient(times=200)
+    record(tmp_path, source, 2.5)
+    assert source.polls > 200
+
+
+def test_a_signal_ends_the_recording_of_patient_sources_at_once(tmp_path: Path) -> None:
+    begun = time.monotonic()
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    record(tmp_path, Patient(), 600.0)
+    timer.join()
+    assert time.monotonic() - begun < 60
+
+
+class Plenty(LateSource):
+    """Gives many batches at a reading, and notes how many rows were written when it gives the next."""
+
+    BATCHES, ROWS = 10, 8_000
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self.seen, self._given = folder, [0], False
+
+    def start(self) -> None: ...
+
+    def read(self) -> Iterable[tuple[str, Any]]:
+        for number in range(0 if self._given else self.BATCHES):
+            first = number * self.ROWS
+            identities = pa.array(range(first, first + self.ROWS), pa.int64())
+            columns = dict.fromkeys(("flow_id", "start_time", "end_time"), identities)
+            yield "flows", tables.batch(tables.FLOWS, columns, self.ROWS)
+            self.seen.append(sum(path.stat().st_size for path in self._folder.rglob("flows-*.arrows")))
+        self._given = True
+
+
+def test_what_is_much_is_written_while_it_is_read(tmp_path: Path) -> None:
+    source = Plenty(tmp_path)
+    record(tmp_path, source, 1.2)
+    assert source.seen[5] > 0 and source.seen == sorted(source.seen)
+    (path,) = tmp_path.rglob("flows/**/*.parquet")
+    assert pq.read_table(path)["flow_id"].to_pylist() == list(range(source.BATCHES * source.ROWS))

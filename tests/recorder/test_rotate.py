@@ -5,13 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
 from netrec.trace import layout, metadata
+from recorder import spool
 from recorder.retention import DEFAULT_FREE, MinimumFree, Retention
-from recorder.rotate import OpenSpools, next_rotation
+from recorder.rotate import LARGE_ROWS, OpenSpools, next_rotation
 from recorder.sources.synthetic.flows import FlowGenerator
 from recorder.spool import SpoolFolder
 
@@ -53,6 +55,22 @@ def test_numbers_count_per_table_and_empty_intervals_use_none(tmp_path: Path) ->
         closed = spools.rotate("interval", float(interval), 0)
         numbers.append([one.file.sequence for one in closed])
     assert numbers == [[0], [1], [], [2]]
+    folder.close()
+
+
+def test_batches_are_appended_in_order_small_ones_as_one(tmp_path: Path) -> None:
+    folder = SpoolFolder.create(tmp_path, "web-1", "c1")
+    spools = OpenSpools(folder, metadata.CaptureMetadata("web-1", "c1", "synthetic"), 0.0)
+    generator = FlowGenerator()
+    sizes = [3, 5, LARGE_ROWS + 1, 0, 7, LARGE_ROWS + 2]
+    given = [generator.rows(0, 1000, size) for size in sizes]
+    assert spools.append("flows", given, 0) == sum(sizes)
+    (closed,) = spools.rotate("interval", 1.0, 0)
+    contents = spool.read(closed.file)
+    assert contents is not None
+    found = list(contents.batches())
+    assert [one.num_rows for one in found] == [8, LARGE_ROWS + 1, 7, LARGE_ROWS + 2]
+    assert pa.Table.from_batches(found).to_pylist() == pa.Table.from_batches(given).to_pylist()
     folder.close()
 
 

@@ -29,7 +29,7 @@ def written(folder: Path, parts: list[pa.RecordBatch], close: bool = True) -> tu
     writer = spool.SpoolWriter(file, tables.FLOWS.schema, CAPTURE, OPENED)
     sizes = []
     for number, part in enumerate(parts):
-        writer.append(part, number)
+        writer.append([part], number)
         sizes.append(file.path.stat().st_size)
     writer.close() if close else writer.abandon()
     return file, sizes
@@ -56,7 +56,7 @@ def test_every_batch_is_in_the_file_before_append_returns(tmp_path: Path) -> Non
     file = layout.SpoolFile(tmp_path, "flows", 0)
     writer = spool.SpoolWriter(file, tables.FLOWS.schema, CAPTURE, OPENED)
     for number, part in enumerate(batches(3), start=1):
-        writer.append(part, 0)
+        writer.append([part], 0)
         assert len(list(contents(file).batches())) == number
 
 

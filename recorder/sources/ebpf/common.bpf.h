@@ -9,7 +9,7 @@ enum { ESTABLISHED = 1, SYN_SENT, SYN_RECV, FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLO
        CLOSING, NEW_SYN_RECV };
 enum { ROLE_CLIENT = 1, ROLE_SERVER, ROLE_ATTEMPT /* connect() has been called, and nothing sent yet */ };
 enum { OWNER_UNKNOWN, OWNER_CONNECT, OWNER_CLOSE, OWNER_LISTENER, OWNER_SCAN, OWNER_SEND, OWNER_CREATE };
-enum { COUNT_SEEN, COUNT_LOST_RING, COUNT_LOST_MAP, COUNT_INSERTED, COUNT_DELETED, COUNT_PENDING, COUNT_OWNERLESS,
+enum { COUNT_LOST_RING, COUNT_LOST_MAP, COUNT_INSERTED, COUNT_DELETED, COUNT_PENDING, COUNT_OWNERLESS,
        COUNT_EVENTS, COUNT_LOST_EVENTS, COUNT_DATAGRAM_FLOWS, COUNT_LOST_DATAGRAMS, COUNT_LOST_DNS,
        COUNT_RUN_TIME, COUNTERS };
 enum { CONTROL_SCAN, CONTROL_AGE, CONTROL_LISTENERS, CONTROL_EVENTS, CONTROL_DATAGRAMS, CONTROL_SAMPLING, CONTROL_PENDING,
@@ -163,13 +163,18 @@ static inline u64 mix(u64 hash, u64 word)
     return hash ^ (hash >> 32);
 }
 
+enum { NEIGHBOURS = 8 };                                     /* ports of a client that share a bucket */
+
+/* A pair of ends. The upper half tells it from others, and is never 0; the lower is where it is kept: what a client opens one
+ * after the other to one service lies together. */
 static inline u64 pair_hash(struct address *client, u16 client_port, struct address *server, u16 server_port)
 {
     u64 hash = mix(0x9e3779b97f4a7c15ull, client->high);
     hash = mix(hash, client->low);
     hash = mix(hash, server->high);
-    hash = mix(hash, server->low);
-    return mix(hash, ((u64)client_port << 16) | server_port) | 1;
+    hash = mix(mix(hash, server->low), server_port);
+    u64 place = (u32)(hash + client_port / NEIGHBOURS);
+    return (mix(hash, client_port) >> 32 | 1) << 32 | place;
 }
 
 /* 1 in how many flows is recorded now: 1 is all. */

@@ -87,7 +87,7 @@ class LiveFlows:
         """The flow_id (int64) of flows of which something is to be said beside their rows; shape (len(ids),).
 
         A flow that had no row yet gets its number now, and keeps it: `starts` (ns) is when it began. One that has ended
-        not longer ago than the last but one call of `forget` still has its own.
+        not longer ago than the last but one call of `remember` still has its own.
         """
         found = np.zeros(len(ids), np.int64)
         position, hit = self._find(ids)
@@ -111,14 +111,16 @@ class LiveFlows:
             self._known = merged[np.argsort(merged["id"], kind="stable")]
         return found
 
-    def forget(self, ids: np.ndarray, flow_id: np.ndarray | None = None) -> None:
-        """Drop flows that have ended; with their numbers, `number` still knows them for a while."""
-        if flow_id is not None and len(ids):
-            self._ended = [*self._ended[-1:], (ids.copy(), flow_id)]  # not a view that holds the whole records
+    def forget(self, ids: np.ndarray) -> None:
+        """Drop flows that have ended."""
         if len(self._known):
             position, hit = self._find(ids)
             if hit.any():
                 self._known = np.delete(self._known, position[hit])
+
+    def remember(self, ids: np.ndarray, flow_id: np.ndarray) -> None:
+        """The numbers of flows that have ended: `number` still knows them, until the next but one call."""
+        self._ended = [*self._ended[-1:], (ids, flow_id)]
 
     def _find(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if not len(self._known):

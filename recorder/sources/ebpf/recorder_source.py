@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from recorder.process_details import ProcessDetails
     from recorder.sources.ebpf.datagrams import DatagramSource
     from recorder.sources.ebpf.dns import DnsSource
+    from recorder.sources.ebpf.ended import EndedFlows
     from recorder.sources.ebpf.events import EventSource
     from recorder.sources.ebpf.kernel_filter import CgroupTerms
 
@@ -74,13 +75,12 @@ class EbpfSource:
         self._iterators: dict[str, int] = {}
         self._loaded: Loaded | None = None
         self._ring: RingBuffer | None = None
-        self._chunks: list[np.ndarray] = []
+        self._ended: EndedFlows | None = None
         self._last_counters = np.zeros(len(r.COUNTERS), np.int64)
         self._last_misses = 0
         self._owners_known = 0
         self._next_scan = 0
         self._clock = UtcClock()
-        self._taken = 0
         self._largest_interval = 1
         self._last_health = SourceHealth()
         self._details = details
@@ -99,6 +99,9 @@ class EbpfSource:
     def start(self) -> None:
         """Attach first, then look at what was open before: nothing falls in between. Raises `CannotRecordError`."""
         # The compiler's process is at work meanwhile: this is the time for the expensive imports.
+        from recorder.sources.ebpf.ended import EndedFlows
+        from recorder.sources.ebpf.gather import client_ports
+        from recorder.sources.ebpf.intake import Intake
         from recorder.sources.ebpf.live import LiveFlows
         from recorder.sources.ebpf.owners import CgroupResolver
         from recorder.sources.ebpf.rows import RowMaker
@@ -110,6 +113,14 @@ class EbpfSource:
         self._cgroups = CgroupResolver()
         self._rows = RowMaker(self._context.host, self._cgroups, self._clock.offset_ns, self._details)
         self._ring = RingBuffer(loaded.maps["flows"], self._ring_size, r.FLOW)
+        self._ended = EndedFlows(
+            Intake(self._ring),
+            self._live,
+            self._rows,
+            numbered=EVENTS in self._parts,
+            ports=client_ports(self._context.settings.get("filter")),
+        )
+        self._ended.together = self._effort.together
         self._counters = syscalls.PerCpuArray(loaded.maps["counters"], len(r.COUNTERS))
         self._largest_interval = self._effort.sampling
         self._set_control(r.CONTROL_SAMPLING, self._effort.sampling)
@@ -150,7 +161,7 @@ class EbpfSource:
                 self._live.reserve,
                 self._max_flows,
                 self._idle_timeout_ns,
-                self._drain,
+                self._ended.drain,
             )
             self._datagrams.filter = self._context.settings.get("filter")
             self._datagrams.sample(self._effort.sampling)
@@ -159,7 +170,7 @@ class EbpfSource:
 
             settings = self._context.settings
             self._events = EventSource(
-                loaded, max_events(settings), self._counters, self._iterators["tcp"], self._drain
+                loaded, max_events(settings), self._counters, self._iterators["tcp"], self._ended.drain
             )
         if DNS in self._parts:
             from recorder.sources.ebpf.dns import DnsSource
@@ -173,6 +184,8 @@ class EbpfSource:
         before, self._effort = self._effort, effort
         if self._loaded is None:
             return
+        assert self._ended is not None
+        self._ended.together = effort.together
         if self._datagrams:
             self._datagrams.together = effort.together
         if effort.sampling != before.sampling:
@@ -190,26 +203,30 @@ class EbpfSource:
 
     def poll(self) -> bool:
         """Empty the ring into memory; True when it was more than a quarter full."""
-        fill = self._drain()
+        assert self._ended is not None
+        fill = self._ended.drain()
         self._skips.notice()
-        if self._datagrams:
-            self._datagrams.poll()
-        if self._dns:
-            self._dns.poll()
+        self._poll_others()
         if self._run_times:
             self._run_times.step()
         return fill * 4 > self._ring_size
 
-    def _drain(self) -> int:
-        """Empty the ring into memory; how many bytes there were."""
-        assert self._ring is not None
-        before = self._ring.peak
-        self._ring.peak = 0
-        chunk = self._ring.drain_raw()
-        fill, self._ring.peak = self._ring.peak, max(before, self._ring.peak)
-        if len(chunk):
-            self._chunks.append(chunk)
-        return fill
+    def _poll_others(self) -> None:
+        if self._datagrams:
+            self._datagrams.poll()
+        if self._dns:
+            self._dns.poll()
+
+    def patience(self) -> float | None:
+        """The ring wakes whoever waits; what is counted per flow or parsed is polled for."""
+        if self._datagrams or self._dns:
+            return None
+        return self._run_times.until_step() if self._run_times else math.inf
+
+    def wakes(self) -> tuple[int, ...]:
+        """The ring's descriptor."""
+        assert self._loaded is not None
+        return (self._loaded.maps["flows"],)
 
     def read(self) -> Iterator[tuple[str, Any]]:
         """Rows of the flows that have ended since the last call and, when the active timeout is due, of the others."""
@@ -217,7 +234,7 @@ class EbpfSource:
             self._cgroup_terms.refresh()
         if self._events:
             self._events.take()
-        yield from self._ended()
+        yield from self._take_ended()
         due = boot_ns() >= self._next_scan
         if due:
             self._schedule_scan()
@@ -231,7 +248,7 @@ class EbpfSource:
 
     def health(self) -> SourceHealth:
         """Counters since the last call; after `stop`, what came until then."""
-        if self._loaded is None or self._ring is None:
+        if self._loaded is None or self._ring is None or self._ended is None:
             last, self._last_health = self._last_health, SourceHealth()
             return last
         counters = self._counters.read().astype(np.int64)
@@ -242,11 +259,11 @@ class EbpfSource:
             syscalls.recursion_misses(self._loaded.functions[name]) for name in set(self._tracepoints) - made_good
         )
         health = SourceHealth(
-            events_seen=int(new["seen"]) + self._taken,
+            events_seen=self._ended.records,
             lost_in_ring=int(new["lost_ring"] + new["lost_dns"]),
             lost_in_map=int(new["lost_map"] + new["lost_events"] + new["lost_datagrams"]),
             lost_in_kernel=misses - self._last_misses + self._skips.take_lost(),
-            owners_known=self._owners_known,
+            owners_known=self._ended.owners_known + self._owners_known,
             map_used=int(total["inserted"] - total["deleted"]),
             map_limit=places(self._context.settings),
             ring_used=self._ring.peak,
@@ -259,7 +276,7 @@ class EbpfSource:
             health.owners_known += self._datagrams.owners_known
             self._datagrams.rows_made = self._datagrams.owners_known = 0
         self._last_counters, self._last_misses = counters, misses
-        self._owners_known = self._taken = self._ring.peak = 0
+        self._owners_known = self._ended.records = self._ended.owners_known = self._ring.peak = 0
         return health
 
     def stop(self) -> Iterator[tuple[str, Any]]:
@@ -269,7 +286,7 @@ class EbpfSource:
         self._detach()
         if self._events:
             self._events.take()
-        yield from self._ended()
+        yield from self._take_ended()
         yield from self._alive("forced", 0)
         if self._datagrams:
             yield from self._datagrams.last_rows()
@@ -311,10 +328,13 @@ class EbpfSource:
 
     def _take_baseline(self) -> None:
         """Enter the sockets that are open already, with what they have counted so far."""
+        assert self._ended is not None
         parts = []
         for _ in each_namespace() if self._tcp else ():
             parts.append(syscalls.read_iterator(self._iterators["tcp"]))
-            self.poll()  # on a host of many namespaces this takes a while
+            # On a host of many namespaces this takes a while. What has ended meanwhile waits for the baseline.
+            self._ended.drain()
+            self._poll_others()
         records = np.frombuffer(b"".join(parts), r.FLOW)
         records = records[records["kind"] == r.KIND_BASELINE]
         self._find_owners()
@@ -346,29 +366,13 @@ class EbpfSource:
         due = math.floor((now + offset) / self._active_timeout_ns + 1) * self._active_timeout_ns
         self._next_scan = due - offset
 
-    def _ended(self) -> Iterator[tuple[str, Any]]:
+    def _take_ended(self) -> Iterator[tuple[str, Any]]:
         self.poll()
-        assert self._loaded is not None and self._ring is not None
-        chunks, self._chunks = self._chunks, []
+        assert self._loaded is not None and self._ended is not None
         # Closed, but nobody has been seen to close them since the last call.
         self._set_control(r.CONTROL_PENDING, 0)
         waiting = syscalls.take_all(self._loaded.maps["pending"], r.FLOW, MAX_PENDING)
-        self._taken += len(waiting)
-        if not chunks and not len(waiting):
-            return
-        records = self._ring.records(np.concatenate(chunks)) if chunks else waiting
-        if chunks and len(waiting):
-            records = np.concatenate([records, waiting])
-        new = self._live.deltas(records)
-        self._count_owners(records)
-        self._live.forget(records["id"], new["flow_id"] if self._events else None)
-        if self._effort.together:
-            from recorder.sources.ebpf.gather import client_ports, together
-            from recorder.sources.ebpf.rows import closes
-
-            ports = client_ports(self._context.settings.get("filter"))
-            records, new = together(records, new, closes(records), ports)
-        yield "flows", self._rows.rows(records, new, "end")
+        yield from (("flows", batch) for batch in self._ended.take(waiting))
 
     def _alive(self, reason: str, age_ns: int) -> Iterator[tuple[str, Any]]:
         assert self._loaded is not None

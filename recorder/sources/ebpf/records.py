@@ -46,7 +46,6 @@ KIND_CLOSED, KIND_ALIVE, KIND_BASELINE, KIND_LISTENER = 1, 2, 3, 4
 FLAG_RESET_SENT, FLAG_RESET_RECEIVED, FLAG_DUPLICATE, FLAG_ROLE_INFERRED, FLAG_ESTABLISHED = 1, 2, 4, 8, 16
 OWNER_SOURCES = ["unknown", "connect", "close", "listener", "scan", "send", "create"]
 COUNTERS = (
-    "seen",
     "lost_ring",
     "lost_map",
     "inserted",

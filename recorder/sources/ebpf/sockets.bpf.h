@@ -7,9 +7,13 @@
  *
  * Where two programs meet at one socket, the kernel holds its lock. Whoever only looks on, an iterator, meets an entry
  * before it is whole or after it has ended: `sk` is written last and cleared first.
+ *
+ * A socket's memory is given to the next one, so its bucket is in the processor's cache. A pair of ends has a port of its own:
+ * spread over the table, each would find its bucket out of the cache, which took a fifth of the programs' time. So the pairs of
+ * one client and one service lie beside each other by their ports.
  */
 
-enum { PLACES = 16, NOWHERE = 0xffffffff };
+enum { PLACES = 16, CLIENT_BUCKETS = 2 * BUCKETS, NOWHERE = 0xffffffff };
 
 struct bucket { u64 keys[PLACES]; };
 
@@ -29,7 +33,7 @@ struct socket_entry {
 
 BPF_TABLE("array", u32, struct bucket, sockets, BUCKETS);      /* addresses of struct sock; 0: a free place */
 BPF_TABLE("array", u32, struct socket_entry, entries, BUCKETS * PLACES);
-BPF_TABLE("array", u32, struct bucket, clients, BUCKETS);      /* identity hashes of connected clients */
+BPF_TABLE("array", u32, struct bucket, clients, CLIENT_BUCKETS); /* pairs of connected clients */
 
 static inline u32 bucket_of(u64 key)
 {
@@ -114,28 +118,29 @@ static inline void forget(u64 sk)
         count(COUNT_DELETED);
 }
 
+static inline struct bucket *bucket_of_pair(u64 pair)
+{
+    u32 at = (u32)pair % CLIENT_BUCKETS;
+    return clients.lookup(&at);
+}
+
 static inline int is_client(u64 pair)
 {
-    u32 at = bucket_of(pair);
-    struct bucket *bucket = clients.lookup(&at);
+    struct bucket *bucket = bucket_of_pair(pair);
     return bucket && find_key(bucket, pair) != NOWHERE;
 }
 
 static inline void add_client(u64 pair)
 {
-    u32 at = bucket_of(pair);
-    struct bucket *bucket = clients.lookup(&at);
-    if (bucket && find_key(bucket, pair) == NOWHERE && take_place(bucket, pair) == NOWHERE)
+    struct bucket *bucket = bucket_of_pair(pair);
+    if (bucket && take_place(bucket, pair) == NOWHERE)
         count(COUNT_LOST_MAP);
 }
 
 static inline void remove_client(u64 pair)
 {
-    u32 at = bucket_of(pair);
-    struct bucket *bucket = clients.lookup(&at);
-    if (!bucket)
-        return;
-    u32 place = find_key(bucket, pair);
+    struct bucket *bucket = bucket_of_pair(pair);
+    u32 place = bucket ? find_key(bucket, pair) : NOWHERE;
     if (place != NOWHERE)
         bucket->keys[place & (PLACES - 1)] = 0;
 }

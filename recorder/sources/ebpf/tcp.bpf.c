@@ -72,6 +72,12 @@ static inline void listener_key_of(struct identity *identity, struct listener_ke
     key->family = identity->family;
 }
 
+/* Its first sight is when it was numbered. */
+static inline int had_row(struct socket_entry *entry)
+{
+    return !entry->start || ((entry->last << 8) ^ entry->id) > 255;
+}
+
 /* The socket's own counters, cumulative. Payload sent once = all payload sent less payload sent again: neither counts
  * SYN or FIN. bytes_received counts a received FIN, which tcp_fin() marks with SOCK_DONE. */
 static inline void fill(struct flow *flow, u64 sk, void *tcp, const int typed, struct socket_entry *entry, struct identity *identity)
@@ -96,7 +102,7 @@ static inline void fill(struct flow *flow, u64 sk, void *tcp, const int typed, s
     flow->netns = identity->netns;
     flow->family = identity->family;
     flow->protocol = 6;
-    flow->reported = !entry->start || ((entry->last << 8) ^ entry->id) > 255;
+    flow->reported = had_row(entry);
     /* The sender adds to bytes_sent after it added to bytes_retrans: read in the same order. */
     GET(again, tcp, OFFSET_tcp_sock_bytes_retrans);
     GET(flow->sent, tcp, OFFSET_tcp_sock_bytes_sent);
@@ -122,6 +128,17 @@ static inline int choose(struct socket_entry *entry, struct identity *identity, 
     return in_sample(&identity->local, identity->local_port, &identity->remote, identity->remote_port, interval);
 }
 
+enum { RING_QUARTER = RING_PAGES * 1024, RECORD_BYTES = 8 + (sizeof(struct flow) + 7) / 8 * 8 };
+enum { NO_WAKE_UP = 1, WAKE_UP = 2 };
+
+/* User space empties the ring once a second; where that may be too late it is woken: by the first record of every quarter. */
+static inline u64 wake_up(struct flow *slot)
+{
+    u32 here = 0;
+    u64 *own_address = own_addresses.lookup(&here);
+    return own_address && number_beside(slot, own_address) % RING_QUARTER < RECORD_BYTES ? WAKE_UP : NO_WAKE_UP;
+}
+
 static inline void emit(struct flow *flow)
 {
     struct flow *slot = flows.ringbuf_reserve(sizeof(struct flow));
@@ -130,8 +147,7 @@ static inline void emit(struct flow *flow)
         return;
     }
     __builtin_memcpy(slot, flow, sizeof(struct flow));
-    count(COUNT_SEEN);
-    flows.ringbuf_submit(slot, 1 /* no wake-up: user space polls on a timer */);
+    flows.ringbuf_submit(slot, wake_up(slot));
 }
 
 static inline void connecting(u64 sk, void *socket)
@@ -195,20 +211,21 @@ static inline void closing_by_process(struct socket_entry *entry)
 }
 
 /* An accepted socket is established within microseconds of its making, and only now has its addresses. */
-static inline int accepted(u64 sk, struct identity *identity, u64 now, u32 interval)
+static inline int accepted(u64 sk, struct identity *identity, const int seen, u32 interval)
 {
     struct socket_entry entry = {};
 #ifdef WITH_FILTER
     if (!ends_may_match(identity, 6, ROLE_SERVER, CONNECTED))
         return 0;
 #endif
-    entry.start = entry.established = now;
     entry.role = ROLE_SERVER;
     entry.flags = FLAG_ESTABLISHED;
     if (!choose(&entry, identity, interval))
         return 0;
+    if (seen)
+        entry.start = entry.established = bpf_ktime_get_boot_ns();
     struct listener *listener = find_listener(identity);
-    if (!now && !listener)                                     /* whether it was accepted at all nothing tells any more */
+    if (!seen && !listener)                                    /* whether it was accepted at all nothing tells any more */
         return 0;
     entry.pair = identity_hash(identity, ROLE_SERVER);
     /* The client's end is on this host too, in whatever namespace: the same bytes, seen a second time. */
@@ -223,7 +240,7 @@ static inline int accepted(u64 sk, struct identity *identity, u64 now, u32 inter
 
 /* A client's port is chosen after SYN_SENT: whether its flow is in the sample, and what a filter says of that port, is
  * known only now. */
-static inline int connected(u64 sk, struct socket_entry *entry, struct identity *identity, u64 now, u32 interval)
+static inline int connected(u64 sk, struct socket_entry *entry, struct identity *identity, const int seen, u32 interval)
 {
     if (!choose(entry, identity, interval)) {
         forget(sk);
@@ -239,7 +256,7 @@ static inline int connected(u64 sk, struct socket_entry *entry, struct identity 
             entry->flags |= FLAG_UNWANTED;
     }
 #endif
-    entry->established = now;
+    entry->established = seen ? bpf_ktime_get_boot_ns() : 0;
     entry->pair = identity_hash(identity, ROLE_CLIENT);
     entry->flags |= FLAG_ESTABLISHED;
     add_client(entry->pair);
@@ -259,11 +276,11 @@ static inline void established(u64 sk, void *socket, int old)
     if ((!entry && old != SYN_RECV) || !identify_typed(socket, 0, &identity))
         return;
     if (entry && !(entry->flags & FLAG_ESTABLISHED)) {         /* also of two that connected to each other at once */
-        connected(sk, entry, &identity, bpf_ktime_get_boot_ns(), sampling_now());
+        connected(sk, entry, &identity, 1, sampling_now());
     } else if (old == SYN_RECV) {
         if (entry)                                             /* of a socket whose end was missed */
             forget(sk);
-        accepted(sk, &identity, bpf_ktime_get_boot_ns(), sampling_now());
+        accepted(sk, &identity, 1, sampling_now());
     }
 }
 
@@ -322,51 +339,57 @@ static inline void look_for_other_end(struct socket_entry *entry)
         entry->flags |= FLAG_DUPLICATE;
 }
 
+/* The record is made where it is to lie: a copy of it less. */
 static inline void closed(u64 sk, void *socket, int old, struct socket_entry *entry)
 {
     void *tcp = tcp_sock_of(socket);
     struct identity identity;
-    struct flow flow = {};
-    u64 flags = 0;
+    struct flow *flow = 0;
+    u64 flags = AT(u64, socket, OFFSET_sock_common_skc_flags);
+    u8 source = entry->owner_source, awaits = 0;
     if (entry->pair && entry->role == ROLE_CLIENT)
         remove_client(entry->pair);
     else
         look_for_other_end(entry);
-    if (!(entry->flags & FLAG_UNWANTED) && tcp && identify_typed(socket, tcp, &identity)
-        && (entry->sampling || choose(entry, &identity, sampling_now()))) {
-        fill(&flow, sk, tcp, 1, entry, &identity);
-        flow.kind = KIND_CLOSED;
-        flow.state = old;
-        flow.time = bpf_ktime_get_boot_ns();
-        flow.error = AT(u32, socket, OFFSET_sock_sk_err);
-        flags = AT(u64, socket, OFFSET_sock_common_skc_flags);
-        /* Reset by the peer while a process still holds the descriptor: its close() will tell who. */
-        if ((flow.owner_source == OWNER_UNKNOWN || flow.owner_source == OWNER_LISTENER) && !(flags & (1ull << VALUE_SOCK_DEAD)))
-            flow.flags |= FLAG_AWAITS_OWNER;
-        /* Data after close(): the kernel's tcp_reset() runs before it answers with a reset of our own. */
-        if ((old == FIN_WAIT1 || old == FIN_WAIT2) && (flow.flags & FLAG_RESET_RECEIVED))
-            flow.flags |= FLAG_AWAITS_RESET;
+    /* Reset by the peer while a process still holds the descriptor: its close() will tell who. */
+    if ((source == OWNER_UNKNOWN || source == OWNER_LISTENER) && !(flags & (1ull << VALUE_SOCK_DEAD)))
+        awaits |= FLAG_AWAITS_OWNER;
+    /* Data after close(): the kernel's tcp_reset() runs before it answers with a reset of our own. */
+    if ((old == FIN_WAIT1 || old == FIN_WAIT2) && (entry->flags & FLAG_RESET_RECEIVED))
+        awaits |= FLAG_AWAITS_RESET;
+    int wanted = !(entry->flags & FLAG_UNWANTED) && tcp && identify_typed(socket, tcp, &identity)
+        && (entry->sampling || choose(entry, &identity, sampling_now()));
 #ifdef WITH_FILTER
-        /* Of a flow that has had a row user space knows the counters: it must hear of the end. */
-        if (!flow.reported && !(flow.flags & FLAG_AWAITS_OWNER) && !owner_may_match(&identity, 6, flow.role, CONNECTED, &entry->owner))
-            flow.kind = 0;
-        if (FILTER_CLIENT_PORT && !(flow.flags & FLAG_ESTABLISHED) && !ends_may_match(&identity, 6, flow.role, CONNECTED))
-            flow.kind = 0;
+    /* Of a flow that has had a row user space knows the counters: it must hear of the end. */
+    if (wanted && !had_row(entry) && !(awaits & FLAG_AWAITS_OWNER) && !owner_may_match(&identity, 6, entry->role, CONNECTED, &entry->owner))
+        wanted = 0;
+    if (wanted && FILTER_CLIENT_PORT && !(entry->flags & FLAG_ESTABLISHED) && !ends_may_match(&identity, 6, entry->role, CONNECTED))
+        wanted = 0;
 #endif
+    if (wanted && tcp) {
+        flow = flows.ringbuf_reserve(sizeof(struct flow));
+        if (flow) {
+            fill(flow, sk, tcp, 1, entry, &identity);
+            flow->flags |= awaits;
+            flow->kind = KIND_CLOSED;
+            flow->state = old;
+            flow->time = bpf_ktime_get_boot_ns();
+            flow->error = AT(u32, socket, OFFSET_sock_sk_err);
+        } else {
+            count(COUNT_LOST_RING);
+        }
     }
     /* Out of the map first: a scan after this record has left can not meet the socket any more. */
     forget(sk);
-    if (!flow.kind)
+    if (!flow)
         return;
-    if (flow.flags & (FLAG_AWAITS_OWNER | FLAG_AWAITS_RESET)) {
-        struct flow *other = pending.lookup(&sk);
-        if (!other && !pending.update(&sk, &flow)) {
-            some_are_pending(1);
-            count(COUNT_PENDING);
-            return;
-        }
+    if (awaits && !pending.lookup(&sk) && !pending.update(&sk, flow)) {
+        flows.ringbuf_discard(flow, NO_WAKE_UP);
+        some_are_pending(1);
+        count(COUNT_PENDING);
+        return;
     }
-    emit(&flow);
+    flows.ringbuf_submit(flow, wake_up(flow));
 }
 
 /* The kernel skips a program for an event that interrupts it on the same processor. A softirq interrupts processes: what
@@ -439,12 +462,12 @@ static inline void emit_pending(u64 sk, u8 flags, struct owner *owner)
         return;                                               /* stays pending: user space takes it from there */
     struct flow *flow = pending.lookup(&sk);
     if (!flow) {
-        flows.ringbuf_discard(slot, 1);
+        flows.ringbuf_discard(slot, NO_WAKE_UP);
         return;
     }
     __builtin_memcpy(slot, flow, sizeof(struct flow));
     if (pending.delete(&sk)) {                                /* user space has just taken it */
-        flows.ringbuf_discard(slot, 1);
+        flows.ringbuf_discard(slot, NO_WAKE_UP);
         return;
     }
     if (flags) {
@@ -458,12 +481,11 @@ static inline void emit_pending(u64 sk, u8 flags, struct owner *owner)
     }
 #ifdef WITH_FILTER
     if (!slot->reported && !record_may_match(slot)) {
-        flows.ringbuf_discard(slot, 1);
+        flows.ringbuf_discard(slot, NO_WAKE_UP);
         return;
     }
 #endif
-    count(COUNT_SEEN);
-    flows.ringbuf_submit(slot, 1);
+    flows.ringbuf_submit(slot, wake_up(slot));
 }
 
 PROGRAM(tcp_reset_sent, struct bpf_raw_tracepoint_args *, ctx)
@@ -565,7 +587,9 @@ static inline int attempt(struct bpf_sock_addr *address, struct address remote)
     struct socket_entry entry = {};
     struct identity identity = {};
     struct bpf_sock *socket = address->sk;
-    if (address->protocol != 6 || !socket)
+    u32 here = 0;
+    u64 *own_address = own_addresses.lookup(&here);
+    if (address->protocol != 6 || !socket || !own_address)
         return 1;
     identity.local = socket->family == 2 ? ipv4_address(socket->src_ip4) : address_of(socket->src_ip6);
     identity.local_port = socket->src_port;
@@ -575,7 +599,7 @@ static inline int attempt(struct bpf_sock_addr *address, struct address remote)
     if (!ends_may_match(&identity, 6, ROLE_CLIENT, CONNECTING))
         return 1;
 #endif
-    u64 sk = number_of(socket);
+    u64 sk = number_beside(socket, own_address);
     struct socket_entry *before = find_socket(sk);
     if (before && before->role == ROLE_ATTEMPT) {
         struct owner owner = {};

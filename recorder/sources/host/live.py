@@ -72,6 +72,9 @@ class HostSource:
             self._pending.append(self._reading())
         return False
 
+    def patience(self) -> float:
+        return max(self._due - time.monotonic(), 0.0)
+
     def read(self) -> Iterable[tuple[str, pa.RecordBatch]]:
         pending, self._pending = self._pending, []
         return [("host", reading) for reading in pending]

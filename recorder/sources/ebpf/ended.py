@@ -1,0 +1,73 @@
+"""Rows of the connections that have ended: their records wait in memory and become rows piece by piece.
+
+Where flows that are alike share a row (`together`) those of a whole reading are gathered at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from recorder.sources.ebpf.intake import Intake
+from recorder.sources.ebpf.live import LiveFlows
+from recorder.sources.ebpf.rows import RowMaker, closes
+
+
+class EndedFlows:
+    """What `intake` gives, as rows of `maker`; `live` knows what was already counted of each flow.
+
+    `numbered`: events may name flows after they have ended. `ports` are those of clients that stay apart when flows are
+    gathered (`gather.client_ports`). Attributes: `together`; `records` and `owners_known`, counts that the reader
+    resets.
+    """
+
+    def __init__(
+        self,
+        intake: Intake,
+        live: LiveFlows,
+        maker: RowMaker,
+        *,
+        numbered: bool = False,
+        ports: Sequence[tuple[int, int]] = (),
+    ) -> None:
+        self._intake, self._live, self._maker = intake, live, maker
+        self._numbered, self._ports = numbered, ports
+        self._gone: list[tuple[np.ndarray, np.ndarray]] = []
+        self.together = False
+        self.records = self.owners_known = 0
+
+    def drain(self) -> int:
+        """Empty the ring into memory; how many bytes there were."""
+        return self._intake.drain()
+
+    def take(self, others: np.ndarray) -> Iterator[pa.RecordBatch]:
+        """Rows of everything that has ended since the last call; `others` are records that did not come by the ring.
+        The ring is emptied in between."""
+        self.drain()
+        if self.together:
+            yield from self._rows(np.concatenate([self._intake.all(), others]))
+        else:
+            for records in self._intake.pieces():
+                yield from self._rows(records)
+            yield from self._rows(others)
+        if self._gone:
+            ids, numbers = zip(*self._gone, strict=True)
+            self._live.remember(np.concatenate(ids), np.concatenate(numbers))
+        self._gone = []
+
+    def _rows(self, records: np.ndarray) -> Iterator[pa.RecordBatch]:
+        if not len(records):
+            return
+        new = self._live.deltas(records)
+        self._live.forget(records["id"])
+        if self._numbered:
+            self._gone.append((records["id"].copy(), new["flow_id"]))
+        self.records += len(records)
+        self.owners_known += int(np.count_nonzero(records["owner_source"]))
+        if self.together:
+            from recorder.sources.ebpf.gather import together
+
+            records, new = together(records, new, closes(records), self._ports)
+        yield self._maker.rows(records, new, "end")
