@@ -317,7 +317,7 @@ def test_a_full_ring_or_map_is_counted(network: Network, setting: dict[str, int]
     closed = recording.of(space.inode, flow_end_reason="end")
     assert len(closed) < 120
     if "max_flows" in setting:
-        assert health.lost_in_map > 0 and health.map_limit == 80
+        assert health.lost_in_map > 0 and 80 <= (health.map_limit or 0) < 80 + 15
         assert health.map_used is not None and health.map_used <= health.map_limit
     else:
         assert health.lost_in_ring > 0 and health.ring_limit == 4096 and closed

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent
 COMMON, FILTER, SOCKETS = "common.bpf.h", "filter.bpf.h", "sockets.bpf.h"
 # Places side by side in a bucket of the table of sockets (sockets.bpf.h).
-_PLACES = 16
+_PLACES = 15
 FILTER_CGROUPS = "filter_cgroups"
 MAX_PENDING = 4096
 MAX_EVENTS = 16384

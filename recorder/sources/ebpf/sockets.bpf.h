@@ -1,8 +1,8 @@
 /* The sockets that are recorded, and the pairs of ends that are known of: tables of the programs' own, in arrays.
  *
  * The kernel's hash maps cost a lock, a copy and two calls at every insertion, which was half of the programs' time. Here a
- * key has one bucket of sixteen places that lie side by side; a place is taken by one atomic operation and given back by
- * one store. There are twice as many places as sockets are allowed for: of a table that holds that many, fewer than one
+ * key has one bucket of fifteen places that lie side by side, and beside them how many are taken: most buckets are empty, and
+ * most questions are about sockets that are not in the table. There are twice as many places as sockets are allowed for: of a table that holds that many, fewer than one
  * socket in a thousand finds its bucket full (it is counted), of one that is half as full, one in a million.
  *
  * Where two programs meet at one socket, the kernel holds its lock. Whoever only looks on, an iterator, meets an entry
@@ -13,9 +13,9 @@
  * one client and one service lie beside each other by their ports.
  */
 
-enum { PLACES = 16, CLIENT_BUCKETS = 2 * BUCKETS, NOWHERE = 0xffffffff };
+enum { PLACES = 15, CLIENT_BUCKETS = 2 * BUCKETS, NOWHERE = 0xffffffff };
 
-struct bucket { u64 keys[PLACES]; };
+struct bucket { u64 taken, keys[PLACES]; };                    /* taken: at least so many, while one is entered or leaves */
 
 struct socket_entry {
     u64 sk, id, start, last;
@@ -42,6 +42,8 @@ static inline u32 bucket_of(u64 key)
 
 static inline u32 find_key(struct bucket *bucket, u64 key)
 {
+    if (!bucket->taken)
+        return NOWHERE;
     #pragma unroll
     for (u32 place = 0; place < PLACES; place++)
         if (bucket->keys[place] == key)
@@ -51,11 +53,22 @@ static inline u32 find_key(struct bucket *bucket, u64 key)
 
 static inline u32 take_place(struct bucket *bucket, u64 key)
 {
+    __sync_fetch_and_add(&bucket->taken, 1);
     #pragma unroll
     for (u32 place = 0; place < PLACES; place++)
         if (!bucket->keys[place] && !__sync_val_compare_and_swap(&bucket->keys[place], 0, key))
             return place;
+    __sync_fetch_and_add(&bucket->taken, -1);
     return NOWHERE;
+}
+
+/* Whether it was still there. */
+static inline int leave_place(struct bucket *bucket, u32 place, u64 key)
+{
+    if (place >= PLACES || __sync_val_compare_and_swap(&bucket->keys[place], key, 0) != key)
+        return 0;
+    __sync_fetch_and_add(&bucket->taken, -1);
+    return 1;
 }
 
 static inline struct socket_entry *find_socket(u64 sk)
@@ -114,7 +127,7 @@ static inline void forget(u64 sk)
     struct socket_entry *slot = entries.lookup(&at);
     if (slot)
         slot->sk = 0;
-    if (__sync_val_compare_and_swap(&bucket->keys[place & (PLACES - 1)], sk, 0) == sk)
+    if (leave_place(bucket, place, sk))
         count(COUNT_DELETED);
 }
 
@@ -140,7 +153,6 @@ static inline void add_client(u64 pair)
 static inline void remove_client(u64 pair)
 {
     struct bucket *bucket = bucket_of_pair(pair);
-    u32 place = bucket ? find_key(bucket, pair) : NOWHERE;
-    if (place != NOWHERE)
-        bucket->keys[place & (PLACES - 1)] = 0;
+    if (bucket)
+        leave_place(bucket, find_key(bucket, pair), pair);
 }

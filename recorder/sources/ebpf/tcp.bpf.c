@@ -588,8 +588,7 @@ static inline int attempt(struct bpf_sock_addr *address, struct address remote)
     struct identity identity = {};
     struct bpf_sock *socket = address->sk;
     u32 here = 0;
-    u64 *own_address = own_addresses.lookup(&here);
-    if (address->protocol != 6 || !socket || !own_address)
+    if (address->protocol != 6 || !socket)
         return 1;
     identity.local = socket->family == 2 ? ipv4_address(socket->src_ip4) : address_of(socket->src_ip6);
     identity.local_port = socket->src_port;
@@ -599,6 +598,9 @@ static inline int attempt(struct bpf_sock_addr *address, struct address remote)
     if (!ends_may_match(&identity, 6, ROLE_CLIENT, CONNECTING))
         return 1;
 #endif
+    u64 *own_address = own_addresses.lookup(&here);
+    if (!own_address)
+        return 1;
     u64 sk = number_beside(socket, own_address);
     struct socket_entry *before = find_socket(sk);
     if (before && before->role == ROLE_ATTEMPT) {
