@@ -41,10 +41,17 @@ def build() -> Path:
     return program
 
 
-def churn(load: Load, connections: int) -> dict[str, Any]:
-    """Run the load to its end: connections, seconds, per_second, client_bytes, server_bytes, ports."""
+def churn(load: Load, connections: int, rate: int = 0) -> dict[str, Any]:
+    """Run the load to its end, as fast as it goes or at so many connections a second: connections, seconds, per_second,
+    client_bytes, server_bytes, ports."""
     there = ["taskset", "--cpu-list", str(max(os.sched_getaffinity(0)))] if load.one_core else []
-    return json.loads(measure([*there, build(), str(load.pairs), str(connections), str(PAYLOAD), str(PAYLOAD)]).output)
+    command = [*there, build(), load.pairs, connections, PAYLOAD, PAYLOAD, rate]
+    return json.loads(measure([str(part) for part in command]).output)
+
+
+def connections_in(load: Load, seconds: float) -> int:
+    """How many this machine makes in about so long, when it does nothing else."""
+    return max(round(churn(load, 3_000 * load.pairs)["per_second"] * seconds, -3), 1_000)
 
 
 @dataclass(frozen=True)
@@ -91,12 +98,12 @@ def summary(output: str) -> dict[str, Any]:
     return lines[-1] if lines else {}
 
 
-def block(watcher: Watcher | None, load: str, connections: int, loads: int) -> dict[str, float]:
+def block(watcher: Watcher | None, load: str, connections: int, loads: int, rate: int = 0) -> dict[str, float]:
     """Some loads, one after the other, beside a watcher or alone: their median of connections per second (`rate`), and
     the load's own CPU in us a connection (`cpu`), the lowest: what else the machine does only adds to that."""
     running = watcher.start() if watcher else None
     try:
-        done = [churn(LOADS[load], connections) for _ in range(loads)]
+        done = [churn(LOADS[load], connections, rate) for _ in range(loads)]
     finally:
         if running:
             running.stop()

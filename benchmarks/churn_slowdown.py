@@ -8,12 +8,11 @@ of a connection is measured apart, too, by themselves: where the machine is shar
 
 from __future__ import annotations
 
-from benchmarks.churn import LOADS, Watcher, block, in_kernel, watchers
+from benchmarks.churn import LOADS, Watcher, block, connections_in, in_kernel, watchers
 from benchmarks.harness import Options, PeerMissing, Report, Target, beside, interval, median, scratch
 
-# Half a second: what else a shared machine does changes from second to second, so many short blocks say more than few
-# long ones.
-CONNECTIONS = 6_000
+# What else a shared machine does changes from second to second, so many short blocks say more than few long ones.
+BLOCK_SECONDS, QUICK_CONNECTIONS = 0.5, 500
 # Pairs at most, and seconds after which no further pair begins: for netrec, and for each peer.
 OURS, PEERS = (60, 90), (6, 12)
 LIMIT = 8.0
@@ -41,17 +40,18 @@ def run(options: Options) -> Report:
                 except (PeerMissing, RuntimeError) as problem:
                     report.notes.append(f"{load}: {watcher.name} left out: {problem}")
                 (folder / "tcpdump.pcap").unlink(missing_ok=True)
-        used = in_kernel(folder / "in-kernel", options.size(10 * CONNECTIONS, 1_000))
+        used = in_kernel(folder / "in-kernel", options.size(60_000, 1_000))
     report.notes += [
         f"netrec's programs in the kernel take {used.us_per_connection:.1f} us of a connection (both of its ends, ten "
         f"changes of state), {used.share:.1f}% of the load's time.",
-        f"A block is {CONNECTIONS:,} connections a pair of client and server.",
+        f"A block takes about {BLOCK_SECONDS} s.",
     ]
     return report
 
 
 def _slowdown(report: Report, options: Options, load: str, watcher: Watcher) -> None:
-    connections = options.size(CONNECTIONS, 500) * LOADS[load].pairs
+    quick = QUICK_CONNECTIONS * LOADS[load].pairs
+    connections = quick if options.quick else connections_in(LOADS[load], BLOCK_SECONDS)
 
     def one_block(recorded: bool) -> dict[str, float]:
         return block(watcher if recorded else None, load, connections, 1)
