@@ -51,7 +51,7 @@ def churn(load: Load, connections: int, rate: int = 0) -> dict[str, Any]:
 
 def connections_in(load: Load, seconds: float) -> int:
     """How many this machine makes in about so long, when it does nothing else."""
-    return max(round(churn(load, 3_000 * load.pairs)["per_second"] * seconds, -3), 1_000)
+    return max(round(churn(load, 3_000 * load.pairs)["per_second"] * seconds / 1_000) * 1_000, 1_000)
 
 
 @dataclass(frozen=True)
