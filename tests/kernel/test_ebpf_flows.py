@@ -339,6 +339,37 @@ def test_a_ring_that_fills_wakes_whoever_waits(network: Network) -> None:
     assert len(recording.of(space.inode, flow_end_reason="end")) == 160
 
 
+def test_what_ends_when_nobody_looks_any_more_has_its_row(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections that end just before the programs are detached, between that and the last scan, and not at all."""
+    space = network.namespace()
+    recording = Recording()
+    with space.entered(), socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        recording.source.start()
+        pairs = [(traffic.connect("127.0.0.1", port), listener.accept()[0]) for _ in range(3)]
+        for number, (client, _) in enumerate(pairs, start=1):
+            client.sendall(bytes(number))
+        detach = recording.source._detach
+
+        def detached() -> None:
+            for end in pairs[0]:
+                end.close()
+            detach()
+            for end in pairs[1]:
+                end.close()
+
+        monkeypatch.setattr(recording.source, "_detach", detached)
+        try:
+            recording._take(recording.source.stop())
+        finally:
+            monkeypatch.undo()
+            recording.source.close()
+        for end in pairs[2]:
+            end.close()
+    found = sorted((row["client_bytes"], row["flow_end_reason"]) for row in recording.of(space.inode, role="client"))
+    assert found == [(1, "end"), (2, "forced"), (3, "forced")]
+
+
 def test_nothing_is_left_in_the_kernel() -> None:
     before = bpf_programs()
     with Recording():

@@ -171,7 +171,8 @@ def test_a_server_that_falls_silent_is_a_timeout_for_the_client_too(gateway: Gat
         with pytest.raises(ConnectionResetError):
             client.recv(100)
         assert fetch(gateway.client, gateway.server4, port, 30) == "ConnectionResetError"
-        rows = recording.wait_for(2)
+        # They come worker by worker.
+        rows = sorted(recording.wait_for(2), key=lambda row: row["start_time"])
     assert [(row["tcp_close"], row["closed_by"], row["client_bytes"]) for row in rows] == [
         ("timeout", "server", 2),
         ("connect_failed", "server", 4),

@@ -14,13 +14,15 @@ from recorder.sources.ebpf.intake import Intake
 from recorder.sources.ebpf.live import LiveFlows
 from recorder.sources.ebpf.rows import RowMaker, closes
 
+_NOTHING = (np.empty(0, np.uint64), np.empty(0, np.int64))
+
 
 class EndedFlows:
     """What `intake` gives, as rows of `maker`; `live` knows what was already counted of each flow.
 
     `numbered`: events may name flows after they have ended. `ports` are those of clients that stay apart when flows are
-    gathered (`gather.client_ports`). Attributes: `together`; `records` and `owners_known`, counts that the reader
-    resets.
+    gathered (`gather.client_ports`). Attributes: `together`; `last_ids`, of what the last `take` has given; `records`
+    and `owners_known`, counts that the reader resets.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class EndedFlows:
         self._numbered, self._ports = numbered, ports
         self._gone: list[tuple[np.ndarray, np.ndarray]] = []
         self.together = False
+        self.last_ids = _NOTHING[0]
         self.records = self.owners_known = 0
 
     def drain(self) -> int:
@@ -52,18 +55,17 @@ class EndedFlows:
             for records in self._intake.pieces():
                 yield from self._rows(records)
             yield from self._rows(others)
-        if self._gone:
-            ids, numbers = zip(*self._gone, strict=True)
-            self._live.remember(np.concatenate(ids), np.concatenate(numbers))
-        self._gone = []
+        ids, numbers = (np.concatenate(parts) for parts in zip(_NOTHING, *self._gone, strict=True))
+        if self._numbered and len(ids):
+            self._live.remember(ids, numbers)
+        self.last_ids, self._gone = ids, []
 
     def _rows(self, records: np.ndarray) -> Iterator[pa.RecordBatch]:
         if not len(records):
             return
         new = self._live.deltas(records)
         self._live.forget(records["id"])
-        if self._numbered:
-            self._gone.append((records["id"].copy(), new["flow_id"]))
+        self._gone.append((records["id"].copy(), new["flow_id"]))
         self.records += len(records)
         self.owners_known += int(np.count_nonzero(records["owner_source"]))
         if self.together:

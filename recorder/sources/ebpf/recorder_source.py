@@ -283,11 +283,12 @@ class EbpfSource:
         """Detach, and make the last rows: of what has ended, and of what is still open (`forced`)."""
         if self._run_times:
             self._run_times.stop()
+        before = self._scan(0)
         self._detach()
         if self._events:
             self._events.take()
         yield from self._take_ended()
-        yield from self._alive("forced", 0)
+        yield from self._last_of_alive(before)
         if self._datagrams:
             yield from self._datagrams.last_rows()
         if self._events:
@@ -375,21 +376,34 @@ class EbpfSource:
         yield from (("flows", batch) for batch in self._ended.take(waiting))
 
     def _alive(self, reason: str, age_ns: int) -> Iterator[tuple[str, Any]]:
+        records = self._scan(age_ns)
+        new = self._live.deltas(records)
+        yield from self._open_rows(records, new, reason)
+        self._live.keep(records, new["flow_id"])
+
+    def _last_of_alive(self, before: np.ndarray) -> Iterator[tuple[str, Any]]:
+        """Rows of what is open when the programs are gone. Nobody tells any more of what ends now: it has the row of
+        `before`, the scan before they went, unless it has ended in between and is known to have."""
+        assert self._ended is not None
+        records = self._scan(0)
+        told = np.concatenate([records["id"], self._ended.last_ids])
+        records = np.concatenate([records, before[~np.isin(before["id"], told)]])
+        yield from self._open_rows(records, self._live.deltas(records), "forced")
+
+    def _scan(self, age_ns: int) -> np.ndarray:
+        """The records of open connections that have had none for so long."""
         assert self._loaded is not None
         self._find_owners()
         if not self._tcp:
-            return
+            return np.empty(0, r.FLOW)
         self._set_control(r.CONTROL_SCAN, boot_ns())
         self._set_control(r.CONTROL_AGE, age_ns)
-        records = np.frombuffer(syscalls.read_iterator(self._iterators["sockets"]), r.FLOW)
-        new = self._live.deltas(records)
+        return np.frombuffer(syscalls.read_iterator(self._iterators["sockets"]), r.FLOW)
+
+    def _open_rows(self, records: np.ndarray, new: dict[str, np.ndarray], reason: str) -> Iterator[tuple[str, Any]]:
         if len(records):
             yield "flows", self._rows.rows(records, new, reason)
-            self._count_owners(records)
-        self._live.keep(records, new["flow_id"])
-
-    def _count_owners(self, records: np.ndarray) -> None:
-        self._owners_known += int(np.count_nonzero(records["owner_source"]))
+            self._owners_known += int(np.count_nonzero(records["owner_source"]))
 
 
 def local_pairs(records: np.ndarray) -> np.ndarray:
