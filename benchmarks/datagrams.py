@@ -104,6 +104,8 @@ def _slowdown(report: Report, options: Options, folder: Path) -> None:
             [f"{text}, without a recorder", median([alone[name] for _, alone in pairs]), "", "1/s"],
             ["slower beside one", median(slower), interval(slower), "%"],
         ]
+        if name == "rate":
+            report.targets.append(Target(f"slowdown at {PACED:,} datagrams/s, median", median(slower), LIMIT, "%"))
     for name in CALLS:
         each = [one[name] - alone[name] for one, alone in pairs]
         more = [(one[name] / alone[name] - 1) * 100 for one, alone in pairs]
@@ -116,6 +118,7 @@ def _slowdown(report: Report, options: Options, folder: Path) -> None:
             ],
             ["more beside one", median(each), interval(each), "us"],
             ["more beside one", median(more), interval(more), "%"],
+            [f"of a core, at {PACED:,} a second", median(each) * PACED / 1e4, "", "%"],
         ]
         what = f"more CPU in the load at {PACED:,} datagrams/s, {name}, median"
         report.targets.append(Target(what, median(more), LIMIT, "%"))
