@@ -64,17 +64,39 @@ def test_records_come_once_and_in_order_whatever_comes_between(small: tuple[Any,
     assert got == list(range(sent)) and sent > 5000
 
 
-def test_what_comes_while_a_piece_is_worked_on_follows(small: tuple[Any, Intake]) -> None:
+def test_the_ring_is_emptied_while_a_piece_is_worked_on(small: tuple[Any, Intake]) -> None:
     ring, taken = small
     ring.put(range(12))
     taken.drain()
     found = []
     for piece in taken.pieces():
         if not found:
-            ring.put(range(12, 25))
+            ring.put(range(12, 15))
         found.append(piece["number"].tolist())
-    assert found == [list(range(10)), list(range(10, 20)), list(range(20, 25))]
+    assert found == [list(range(10)), list(range(10, 15))]
     assert ring.waiting == b""
+
+
+def test_a_reading_ends_however_much_comes_meanwhile(small: tuple[Any, Intake]) -> None:
+    ring, taken = small
+    ring.put(range(30))
+    taken.drain()
+    sent, found = 30, []
+    for piece in taken.pieces():
+        ring.put(range(sent, sent + 25))
+        sent += 25
+        found += piece["number"].tolist()
+    assert found == list(range(30))
+    assert taken.all()["number"].tolist() == list(range(30, sent))
+
+
+def test_what_is_too_much_stays_in_the_ring(small: tuple[Any, Intake], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "MOST_PIECES", 3)
+    ring, taken = small
+    ring.put(range(100))
+    assert taken.drain() == 8 * 30 and taken.drain() == 0
+    assert [number for piece in numbers(taken.pieces()) for number in piece] == list(range(30))
+    assert [number for piece in numbers(taken.pieces(last=True)) for number in piece] == list(range(30, 100))
 
 
 def test_a_piece_is_not_written_over_while_it_is_worked_on(small: tuple[Any, Intake]) -> None:

@@ -45,14 +45,20 @@ class EndedFlows:
         """Empty the ring into memory; how many bytes there were."""
         return self._intake.drain()
 
-    def take(self, others: np.ndarray) -> Iterator[pa.RecordBatch]:
-        """Rows of everything that has ended since the last call; `others` are records that did not come by the ring.
-        The ring is emptied in between."""
+    def take(self, others: np.ndarray, *, last: bool = False) -> Iterator[pa.RecordBatch]:
+        """Rows of what has ended since the last call; `others` are records that did not come by the ring.
+
+        The ring is emptied in between; `last`: until nothing is left, because nothing comes any more.
+        """
         self.drain()
         if self.together:
-            yield from self._rows(np.concatenate([self._intake.all(), others]))
+            parts = [self._intake.all()]
+            while last and self.drain():
+                parts.append(self._intake.all())
+            parts += [others] if len(others) else []
+            yield from self._rows(np.concatenate(parts) if len(parts) > 1 else parts[0])
         else:
-            for records in self._intake.pieces():
+            for records in self._intake.pieces(last=last):
                 yield from self._rows(records)
             yield from self._rows(others)
         ids, numbers = (np.concatenate(parts) for parts in zip(_NOTHING, *self._gone, strict=True))

@@ -17,6 +17,8 @@ from recorder.bpf.ring import RingBuffer
 # So many that a column of theirs (int64) stays below what the allocator takes from the kernel (recorder.memory).
 PIECE_RECORDS = 8_000
 _SPARE_BUFFERS = 4
+# Half a million records. When more come than rows can be made of, the ring must fill, where what is lost is counted.
+MOST_PIECES = 64
 
 
 class Intake:
@@ -31,9 +33,9 @@ class Intake:
         self._filled = 0
 
     def drain(self) -> int:
-        """Empty the ring into memory; how many bytes there were."""
+        """Empty the ring into memory, as far as there is room; how many bytes were moved."""
         moved = 0
-        while got := self._ring.take(self._filling[self._filled :]):
+        while len(self._full) < MOST_PIECES and (got := self._ring.take(self._filling[self._filled :])):
             moved += got
             self._filled += got
             if self._filled < self._size:
@@ -42,15 +44,19 @@ class Intake:
             self._begin()
         return moved
 
-    def pieces(self) -> Iterator[np.ndarray]:
-        """Every record that is there by now, and those that come while a full piece is worked on: arrays of the ring's
-        dtype, each valid until the next is asked for."""
-        while self._full:
+    def pieces(self, *, last: bool = False) -> Iterator[np.ndarray]:
+        """Every record that is there by now: arrays of the ring's dtype, each valid until the next is asked for.
+
+        The ring is emptied in between. What comes then is the next call's, unless this is the `last`.
+        """
+        wanted = len(self._full)
+        while self._full and (wanted or last):
+            wanted -= 1
             buffer = self._full.popleft()
             yield self._ring.records(buffer)
             self._put_back(buffer)
             self.drain()
-        if self._filled:
+        if self._filled and not self._full:
             buffer, filled = self._filling, self._filled
             self._begin()
             yield self._ring.records(buffer[:filled])

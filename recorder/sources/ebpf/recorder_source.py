@@ -287,7 +287,7 @@ class EbpfSource:
         self._detach()
         if self._events:
             self._events.take()
-        yield from self._take_ended()
+        yield from self._take_ended(last=True)
         yield from self._last_of_alive(before)
         if self._datagrams:
             yield from self._datagrams.last_rows()
@@ -367,13 +367,13 @@ class EbpfSource:
         due = math.floor((now + offset) / self._active_timeout_ns + 1) * self._active_timeout_ns
         self._next_scan = due - offset
 
-    def _take_ended(self) -> Iterator[tuple[str, Any]]:
+    def _take_ended(self, *, last: bool = False) -> Iterator[tuple[str, Any]]:
         self.poll()
         assert self._loaded is not None and self._ended is not None
         # Closed, but nobody has been seen to close them since the last call.
         self._set_control(r.CONTROL_PENDING, 0)
         waiting = syscalls.take_all(self._loaded.maps["pending"], r.FLOW, MAX_PENDING)
-        yield from (("flows", batch) for batch in self._ended.take(waiting))
+        yield from (("flows", batch) for batch in self._ended.take(waiting, last=last))
 
     def _alive(self, reason: str, age_ns: int) -> Iterator[tuple[str, Any]]:
         records = self._scan(age_ns)
