@@ -14,7 +14,6 @@ from netrec.errors import CannotRecordError
 from recorder.bpf import syscalls
 from recorder.bpf.clock import UtcClock
 from recorder.bpf.compiler import Build, Loaded
-from recorder.bpf.namespaces import each_namespace
 from recorder.bpf.ring import RingBuffer
 from recorder.bpf.run_times import RunTimes
 from recorder.clock import boot_ns
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from recorder.sources.ebpf.ended import EndedFlows
     from recorder.sources.ebpf.events import EventSource
     from recorder.sources.ebpf.kernel_filter import CgroupTerms
+    from recorder.sources.ebpf.open_flows import OpenFlows
 
 
 class EbpfSource:
@@ -72,13 +72,12 @@ class EbpfSource:
         self._links: list[int] = []
         # Where a budget needs to know how long the programs run.
         self._run_times: RunTimes | None = None
-        self._iterators: dict[str, int] = {}
         self._loaded: Loaded | None = None
         self._ring: RingBuffer | None = None
         self._ended: EndedFlows | None = None
+        self._open: OpenFlows | None = None
         self._last_counters = np.zeros(len(r.COUNTERS), np.int64)
         self._last_misses = 0
-        self._owners_known = 0
         self._next_scan = 0
         self._clock = UtcClock()
         self._largest_interval = 1
@@ -103,6 +102,7 @@ class EbpfSource:
         from recorder.sources.ebpf.gather import client_ports
         from recorder.sources.ebpf.intake import Intake
         from recorder.sources.ebpf.live import LiveFlows
+        from recorder.sources.ebpf.open_flows import OpenFlows
         from recorder.sources.ebpf.owners import CgroupResolver
         from recorder.sources.ebpf.rows import RowMaker
 
@@ -113,7 +113,7 @@ class EbpfSource:
         self._cgroups = CgroupResolver()
         self._rows = RowMaker(self._context.host, self._cgroups, self._clock.offset_ns, self._details)
         self._ring = RingBuffer(loaded.maps["flows"], self._ring_size, r.FLOW)
-        self._ended = EndedFlows(
+        ended = self._ended = EndedFlows(
             Intake(self._ring),
             self._live,
             self._rows,
@@ -146,11 +146,7 @@ class EbpfSource:
             # else is recorded.
             with contextlib.suppress(CannotRecordError):
                 self._links += cgroup_hooks.attach(loaded, TCP.cgroup_hooks, "")
-        self._iterators = {
-            "tcp": syscalls.link_iterator(loaded.functions["bpf_iter__tcp"]),
-            "sockets": syscalls.link_iterator(loaded.functions["bpf_iter__bpf_map_elem"], loaded.maps["sockets"]),
-            "files": syscalls.link_iterator(loaded.functions["bpf_iter__task_file"]),
-        }
+        self._open = OpenFlows(loaded, self._live, self._rows, self._skips, self._set_control, tcp=self._tcp)
         if DATAGRAMS in self._parts:
             from recorder.sources.ebpf.datagrams import DatagramSource
 
@@ -170,13 +166,21 @@ class EbpfSource:
 
             settings = self._context.settings
             self._events = EventSource(
-                loaded, max_events(settings), self._counters, self._iterators["tcp"], self._ended.drain
+                loaded, max_events(settings), self._counters, self._open.listeners, self._ended.drain
             )
         if DNS in self._parts:
             from recorder.sources.ebpf.dns import DnsSource
 
             self._dns = DnsSource(loaded)
-        self._take_baseline()
+
+        def meanwhile() -> None:
+            ended.drain()  # no rows yet: what has ended waits for the baseline
+            self._poll_others()
+
+        self._open.baseline(meanwhile)
+        if self._events:
+            self._events.start()
+        self._skips.sample(self._effort.sampling, self._largest_interval)
         self._schedule_scan()
 
     def adjust(self, effort: Effort) -> None:
@@ -235,10 +239,11 @@ class EbpfSource:
         if self._events:
             self._events.take()
         yield from self._take_ended()
+        assert self._open is not None
         due = boot_ns() >= self._next_scan
         if due:
             self._schedule_scan()
-            yield from self._alive("active", self._active_timeout_ns // 2)
+            yield from (("flows", batch) for batch in self._open.rows(self._active_timeout_ns // 2))
         if self._datagrams:
             yield from self._datagrams.rows(self._active_timeout_ns if due else None)
         if self._events:
@@ -248,7 +253,7 @@ class EbpfSource:
 
     def health(self) -> SourceHealth:
         """Counters since the last call; after `stop`, what came until then."""
-        if self._loaded is None or self._ring is None or self._ended is None:
+        if self._loaded is None or self._ring is None or self._ended is None or self._open is None:
             last, self._last_health = self._last_health, SourceHealth()
             return last
         counters = self._counters.read().astype(np.int64)
@@ -263,7 +268,7 @@ class EbpfSource:
             lost_in_ring=int(new["lost_ring"] + new["lost_dns"]),
             lost_in_map=int(new["lost_map"] + new["lost_events"] + new["lost_datagrams"]),
             lost_in_kernel=misses - self._last_misses + self._skips.take_lost(),
-            owners_known=self._ended.owners_known + self._owners_known,
+            owners_known=self._ended.owners_known + self._open.owners_known,
             map_used=int(total["inserted"] - total["deleted"]),
             map_limit=places(self._context.settings),
             ring_used=self._ring.peak,
@@ -276,19 +281,20 @@ class EbpfSource:
             health.owners_known += self._datagrams.owners_known
             self._datagrams.rows_made = self._datagrams.owners_known = 0
         self._last_counters, self._last_misses = counters, misses
-        self._owners_known = self._ended.records = self._ended.owners_known = self._ring.peak = 0
+        self._open.owners_known = self._ended.records = self._ended.owners_known = self._ring.peak = 0
         return health
 
     def stop(self) -> Iterator[tuple[str, Any]]:
         """Detach, and make the last rows: of what has ended, and of what is still open (`forced`)."""
         if self._run_times:
             self._run_times.stop()
-        before = self._scan(0)
+        assert self._open is not None and self._ended is not None
+        before = self._open.scan(0)
         self._detach()
         if self._events:
             self._events.take()
         yield from self._take_ended(last=True)
-        yield from self._last_of_alive(before)
+        yield from (("flows", batch) for batch in self._open.last_rows(before, self._ended.last_ids))
         if self._datagrams:
             yield from self._datagrams.last_rows()
         if self._events:
@@ -304,9 +310,8 @@ class EbpfSource:
             self._build.cancel()
             self._build = None
         self._detach()
-        for link in self._iterators.values():
-            os.close(link)
-        self._iterators = {}
+        if self._open is not None:
+            self._open.close()
         if self._ring is not None:
             self._ring.close()
             self._ring = None
@@ -326,32 +331,6 @@ class EbpfSource:
             self._datagrams.stop()
         if self._dns:
             self._dns.stop()
-
-    def _take_baseline(self) -> None:
-        """Enter the sockets that are open already, with what they have counted so far."""
-        assert self._ended is not None
-        parts = []
-        for _ in each_namespace() if self._tcp else ():
-            parts.append(syscalls.read_iterator(self._iterators["tcp"]))
-            # On a host of many namespaces this takes a while. What has ended meanwhile waits for the baseline.
-            self._ended.drain()
-            self._poll_others()
-        records = np.frombuffer(b"".join(parts), r.FLOW)
-        records = records[records["kind"] == r.KIND_BASELINE]
-        self._find_owners()
-        if self._events:
-            self._events.start()
-        if len(records):
-            numbers = self._live.deltas(records)["flow_id"]
-            self._live.keep(records, numbers, rows=False, duplicate=local_pairs(records))
-        self._skips.sample(self._effort.sampling, self._largest_interval)
-
-    def _find_owners(self) -> None:
-        """Let the kernel look through all open files for the sockets whose owner is not known; and, when it has skipped
-        the program that sees them established, for those."""
-        assert self._loaded is not None
-        self._skips.before_search()
-        syscalls.read_iterator(self._iterators["files"])
 
     @property
     def _active_timeout_ns(self) -> int:
@@ -374,49 +353,3 @@ class EbpfSource:
         self._set_control(r.CONTROL_PENDING, 0)
         waiting = syscalls.take_all(self._loaded.maps["pending"], r.FLOW, MAX_PENDING)
         yield from (("flows", batch) for batch in self._ended.take(waiting, last=last))
-
-    def _alive(self, reason: str, age_ns: int) -> Iterator[tuple[str, Any]]:
-        records = self._scan(age_ns)
-        new = self._live.deltas(records)
-        yield from self._open_rows(records, new, reason)
-        self._live.keep(records, new["flow_id"])
-
-    def _last_of_alive(self, before: np.ndarray) -> Iterator[tuple[str, Any]]:
-        """Rows of what is open when the programs are gone. Nobody tells any more of what ends now: it has the row of
-        `before`, the scan before they went, unless it has ended in between and is known to have."""
-        assert self._ended is not None
-        records = self._scan(0)
-        told = np.concatenate([records["id"], self._ended.last_ids])
-        records = np.concatenate([records, before[~np.isin(before["id"], told)]])
-        yield from self._open_rows(records, self._live.deltas(records), "forced")
-
-    def _scan(self, age_ns: int) -> np.ndarray:
-        """The records of open connections that have had none for so long."""
-        assert self._loaded is not None
-        self._find_owners()
-        if not self._tcp:
-            return np.empty(0, r.FLOW)
-        self._set_control(r.CONTROL_SCAN, boot_ns())
-        self._set_control(r.CONTROL_AGE, age_ns)
-        return np.frombuffer(syscalls.read_iterator(self._iterators["sockets"]), r.FLOW)
-
-    def _open_rows(self, records: np.ndarray, new: dict[str, np.ndarray], reason: str) -> Iterator[tuple[str, Any]]:
-        if len(records):
-            yield "flows", self._rows.rows(records, new, reason)
-            self._owners_known += int(np.count_nonzero(records["owner_source"]))
-
-
-def local_pairs(records: np.ndarray) -> np.ndarray:
-    """True for the server's end of a connection whose client's end is among the records too; shape (len(records),)."""
-
-    def ends(rows: np.ndarray, first: str, second: str) -> np.ndarray:
-        key = np.zeros(len(rows), [("a", "V16"), ("b", "V16"), ("p", "u2"), ("q", "u2")])
-        key["a"], key["b"] = rows[f"{first}"], rows[f"{second}"]
-        key["p"], key["q"] = rows[f"{first}_port"], rows[f"{second}_port"]
-        return key.view(f"V{key.itemsize}").ravel()
-
-    server = records["role"] == r.ROLE_SERVER
-    clients = set(ends(records[~server], "local", "remote").tolist())
-    found = np.zeros(len(records), bool)
-    found[server] = [key in clients for key in ends(records[server], "remote", "local").tolist()]
-    return found
