@@ -121,6 +121,8 @@ def _black_hole(stage: Stage, fits: int = 1300, upload: int = 15_000) -> Scene:
 def _incast(stage: Stage, servers: int = 16, size: int = 200_000, rate: int = 12) -> Scene:
     site = stage.site(delay=0.003)
     storage = stage.namespace("storage")
+    # Senders that pace themselves (BBR, where the host's default is that) do not fill a buffer together.
+    storage.sysctl(net__ipv4__tcp_congestion_control="reno")
     link = stage.link(site.web, storage)
     stage.nginx(storage)
     nodes = stage.addresses(link.second, servers)
