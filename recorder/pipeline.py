@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -252,15 +252,21 @@ class Pipeline:
 
     def _flush(self) -> None:
         """Read every source and append what came to the spools."""
+        self._append(self._read())
+
+    def _append(self, rows: Iterable[tuple[str, str, pa.RecordBatch]]) -> None:
+        """Write rows as (source, table, rows), many at a time; when giving them fails, those that came before."""
         found: dict[str, list[tuple[str, pa.RecordBatch]]] = {}
         waiting = 0
-        for name, table, batch in self._read():
-            found.setdefault(table, []).append((name, batch))
-            waiting += batch.num_rows
-            if waiting >= MANY_ROWS:
-                self._write(found)
-                found, waiting = {}, 0
-        self._write(found)
+        try:
+            for name, table, batch in rows:
+                found.setdefault(table, []).append((name, batch))
+                waiting += batch.num_rows
+                if waiting >= MANY_ROWS:
+                    many, found, waiting = found, {}, 0
+                    self._write(many)
+        finally:
+            self._write(found)
 
     def _read(self) -> Iterator[tuple[str, str, pa.RecordBatch]]:
         """What every source has recorded, as (source, table, rows), and after it what it says of itself."""
@@ -357,21 +363,9 @@ class Pipeline:
 
     def _end(self, failure: BaseException | None) -> None:
         """Stop the sources, write their last rows and the last health row, and turn everything into Parquet."""
-        found: dict[str, list[tuple[str, pa.RecordBatch]]] = {}
-        for name, source in reversed(list(self._sources.items())):
-            try:
-                if failure is not None and getattr(failure, "source", None) == name:
-                    source.close()
-                    continue
-                for table, batch in source.stop():
-                    found.setdefault(table, []).append((name, self._sampled(name, table, batch)))
-                self._status.lost += self._health.sources[name].take(source.health())
-            except Exception as problem:
-                source.close()
-                self._watcher.say(f"source {name} did not stop in order ({type(problem).__name__}: {problem})")
         if not self._sources:
             return
-        self._write(found)
+        self._append(self._last(failure))
         now_us = int(self._clock.now() * 1e6)
         if failure is not None:
             self._health.note("degraded", f"recording ended: {self._explained(failure).message}", now_us)
@@ -395,6 +389,20 @@ class Pipeline:
                 f"no room for the last files: free some, then `netrec repair {self._plan.trace}` finishes them"
             )
         self._collect()
+
+    def _last(self, failure: BaseException | None) -> Iterator[tuple[str, str, pa.RecordBatch]]:
+        """Stop every source; their last rows, as `_read` gives them."""
+        for name, source in reversed(list(self._sources.items())):
+            try:
+                if failure is not None and getattr(failure, "source", None) == name:
+                    source.close()
+                    continue
+                for table, batch in source.stop():
+                    yield name, table, self._sampled(name, table, batch)
+                self._status.lost += self._health.sources[name].take(source.health())
+            except Exception as problem:
+                source.close()
+                self._watcher.say(f"source {name} did not stop in order ({type(problem).__name__}: {problem})")
 
     def _drain(self) -> None:
         self._converter.hurry()

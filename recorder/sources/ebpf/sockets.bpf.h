@@ -2,15 +2,17 @@
  *
  * The kernel's hash maps cost a lock, a copy and two calls at every insertion, which was half of the programs' time. Here a
  * key has one bucket of fifteen places that lie side by side, and beside them how many are taken: most buckets are empty, and
- * most questions are about sockets that are not in the table. There are twice as many places as sockets are allowed for: of a table that holds that many, fewer than one
- * socket in a thousand finds its bucket full (it is counted), of one that is half as full, one in a million.
+ * most questions are about sockets that are not in the table. A place is taken by one atomic operation and given back by
+ * another. There are twice as many places as sockets are allowed for: of a table that holds that many, about one socket in a
+ * thousand finds its bucket full (it is counted), of one that is half as full, fewer than one in a million.
  *
  * Where two programs meet at one socket, the kernel holds its lock. Whoever only looks on, an iterator, meets an entry
  * before it is whole or after it has ended: `sk` is written last and cleared first.
  *
  * A socket's memory is given to the next one, so its bucket is in the processor's cache. A pair of ends has a port of its own:
  * spread over the table, each would find its bucket out of the cache, which took a fifth of the programs' time. So the pairs of
- * one client and one service lie beside each other by their ports.
+ * one client and one service lie beside each other by their ports. Only a table that is full of clients which use every port
+ * towards their services has full buckets then.
  */
 
 enum { PLACES = 15, CLIENT_BUCKETS = 2 * BUCKETS, NOWHERE = 0xffffffff };

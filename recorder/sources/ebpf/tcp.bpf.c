@@ -131,7 +131,8 @@ static inline int choose(struct socket_entry *entry, struct identity *identity, 
 enum { RING_QUARTER = RING_PAGES * 1024, RECORD_BYTES = 8 + (sizeof(struct flow) + 7) / 8 * 8 };
 enum { NO_WAKE_UP = 1, WAKE_UP = 2 };
 
-/* User space empties the ring once a second; where that may be too late it is woken: by the first record of every quarter. */
+/* User space empties the ring once a second; where that may be too late it is woken: by the first record of every quarter,
+ * whether that is kept or discarded. */
 static inline u64 wake_up(struct flow *slot)
 {
     u32 here = 0;
@@ -384,7 +385,7 @@ static inline void closed(u64 sk, void *socket, int old, struct socket_entry *en
     if (!flow)
         return;
     if (awaits && !pending.lookup(&sk) && !pending.update(&sk, flow)) {
-        flows.ringbuf_discard(flow, NO_WAKE_UP);
+        flows.ringbuf_discard(flow, wake_up(flow));
         some_are_pending(1);
         count(COUNT_PENDING);
         return;
@@ -462,12 +463,12 @@ static inline void emit_pending(u64 sk, u8 flags, struct owner *owner)
         return;                                               /* stays pending: user space takes it from there */
     struct flow *flow = pending.lookup(&sk);
     if (!flow) {
-        flows.ringbuf_discard(slot, NO_WAKE_UP);
+        flows.ringbuf_discard(slot, wake_up(slot));
         return;
     }
     __builtin_memcpy(slot, flow, sizeof(struct flow));
     if (pending.delete(&sk)) {                                /* user space has just taken it */
-        flows.ringbuf_discard(slot, NO_WAKE_UP);
+        flows.ringbuf_discard(slot, wake_up(slot));
         return;
     }
     if (flags) {
@@ -481,7 +482,7 @@ static inline void emit_pending(u64 sk, u8 flags, struct owner *owner)
     }
 #ifdef WITH_FILTER
     if (!slot->reported && !record_may_match(slot)) {
-        flows.ringbuf_discard(slot, NO_WAKE_UP);
+        flows.ringbuf_discard(slot, wake_up(slot));
         return;
     }
 #endif
