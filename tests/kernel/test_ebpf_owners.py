@@ -16,7 +16,7 @@ import pytest
 from recorder.sources.ebpf.owners import CgroupResolver, cgroup2_mount
 from tests.support.ebpf import Recording
 from tests.support.namespaces import Network, wait_until
-from tests.support.owners import End
+from tests.support.owner_ends import End
 
 pytestmark = pytest.mark.kernel
 CONTAINER = "0123456789abcdef" * 4

@@ -1,7 +1,4 @@
-"""The relay between real sockets on loopback: every byte, every ending, in both directions.
-
-The listener is an ordinary one that a client dials at another loopback address, so no rules and no root are needed.
-"""
+"""The relay between real sockets on loopback: every byte, in both directions."""
 
 from __future__ import annotations
 
@@ -16,8 +13,7 @@ import struct
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,129 +22,9 @@ import pyarrow as pa
 import pytest
 
 from recorder.sources.tproxy import wire
-from recorder.sources.tproxy.dial import RawSocket
-from recorder.sources.tproxy.journal import Journal
-from recorder.sources.tproxy.relay import Options, Relay, _unsent
-from recorder.sources.tproxy.rows import WorkerStream
 from recorder.sources.tproxy.session import End, Session
 from tests.support.namespaces import wait_until
-
-Serve = Callable[[socket.socket], None]
-
-
-class Proxied:
-    """A relay in a thread, and a server behind it that runs `serve` for each connection."""
-
-    def __init__(self, serve: Serve, *, server: tuple[str, int] | None = None, session_limit: int = 1000) -> None:
-        self.journal_out, journal_in = os.pipe()
-        os.set_blocking(journal_in, False)
-        os.set_blocking(self.journal_out, False)
-        self.listener = socket.create_server(("0.0.0.0", 0), backlog=512)
-        self.listener.setblocking(False)
-        self.behind = socket.create_server(("127.0.0.1", 0), backlog=512)
-        self.target = server or self.behind.getsockname()
-        self.relay = Relay(Options(self._dial, [0], session_limit, 8, False), Journal(journal_in))
-        self.relay.listen(RawSocket(fileno=os.dup(self.listener.fileno())), False)
-        self._serve = serve
-        self._ending = False
-        self.paused = threading.Event()  # while set, the relay takes no turn
-        self.counters: list[dict[str, int]] = []
-        self.stream = WorkerStream("test", lambda client: "none")
-        self.threads = [
-            threading.Thread(target=self._accept, daemon=True),
-            threading.Thread(target=self._run, daemon=True),
-        ]
-        for thread in self.threads:
-            thread.start()
-
-    def _dial(self, peer: tuple[str, int], target: tuple[str, int], ipv6: bool) -> RawSocket:
-        made = RawSocket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, 6)
-        number = made.connect_ex(self.target)
-        if number not in (0, 115):
-            made.close()
-            raise OSError(number, "connect")
-        return made
-
-    def _run(self) -> None:
-        while not self._ending:
-            if self.paused.is_set():
-                time.sleep(0.001)
-                continue
-            self.relay.turn(0.01)
-            self.relay.resume()
-            self.relay.journal.flush()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = self.behind.accept()
-                threading.Thread(target=self._one, args=(connection,), daemon=True).start()
-
-    def _one(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            self._serve(connection)
-
-    def dial(self) -> socket.socket:
-        client = socket.create_connection(("127.0.0.9", self.listener.getsockname()[1]), timeout=20)
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return client
-
-    def rows(self, count: int) -> pa.Table:
-        """The first `count` rows, once they are there."""
-        batches: list[pa.RecordBatch] = []
-
-        def there() -> bool:
-            with contextlib.suppress(BlockingIOError):
-                self.stream.feed(os.read(self.journal_out, 1 << 20))
-            batches.extend(self.stream.take())
-            return sum(batch.num_rows for batch in batches) >= count
-
-        wait_until(there, f"{count} rows")
-        return pa.Table.from_batches(batches)
-
-    def close(self) -> None:
-        self._ending = True
-        self.threads[1].join(5)
-        self.relay.end_all()
-        self.behind.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-        self.behind.close()
-
-
-@pytest.fixture
-def proxied() -> Iterator[Callable[..., Proxied]]:
-    made: list[Proxied] = []
-
-    def make(serve: Serve, **options: object) -> Proxied:
-        made.append(Proxied(serve, **options))  # type: ignore[arg-type]
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
-
-
-def read_all(connection: socket.socket) -> bytes:
-    parts = []
-    while part := connection.recv(1 << 16):
-        parts.append(part)
-    return b"".join(parts)
-
-
-def echo(connection: socket.socket) -> None:
-    with connection:
-        while part := connection.recv(1 << 16):
-            connection.sendall(part)
-
-
-def reset(connection: socket.socket) -> None:
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.close()
-
-
-def only(table: pa.Table) -> dict:
-    assert table.num_rows == 1
-    return table.to_pylist()[0]
+from tests.support.relay import Proxied, echo, only, read_all
 
 
 def test_a_request_and_its_answer(proxied: Callable[..., Proxied]) -> None:
@@ -210,118 +86,6 @@ def test_what_moves_much_is_spliced_and_arrives(
         assert hashlib.sha256(read_all(client)).digest() == hashlib.sha256(data).digest()
     assert only(proxy.rows(1))["server_bytes"] == len(data)
     assert moved[0] > 0.9 * len(data)
-
-
-def test_a_half_close_passes_and_the_other_half_lives_on(proxied: Callable[..., Proxied]) -> None:
-    def serve(connection: socket.socket) -> None:
-        got = read_all(connection)  # until the client's FIN
-        time.sleep(0.05)
-        connection.sendall(hashlib.sha256(got).digest())
-        connection.close()
-
-    proxy = proxied(serve)
-    data = random.Random(1).randbytes(3_000_000)
-    with proxy.dial() as client:
-        client.sendall(data)
-        client.shutdown(socket.SHUT_WR)
-        assert read_all(client) == hashlib.sha256(data).digest()
-    row = only(proxy.rows(1))
-    assert (row["client_bytes"], row["server_bytes"], row["closed_by"]) == (len(data), 32, "client")
-
-
-def test_a_half_close_before_the_server_is_there(proxied: Callable[..., Proxied]) -> None:
-    proxy = proxied(lambda connection: connection.sendall(b"x" + read_all(connection)) or connection.close())
-    with proxy.dial() as client:
-        client.shutdown(socket.SHUT_WR)
-        assert read_all(client) == b"x"
-
-
-@pytest.mark.parametrize("who", ["client", "server"])
-def test_a_reset_passes_as_a_reset(proxied: Callable[..., Proxied], who: str) -> None:
-    seen: list[BaseException | bytes] = []
-    done = threading.Event()
-
-    def serve(connection: socket.socket) -> None:
-        connection.sendall(b"hello" + connection.recv(100))
-        if who == "server":
-            connection.recv(100)
-            reset(connection)
-            return
-        try:
-            seen.append(connection.recv(100))
-        except OSError as problem:
-            seen.append(problem)
-        done.set()
-
-    proxy = proxied(serve)
-    client = proxy.dial()
-    client.sendall(b" there")
-    assert client.recv(100) == b"hello there"
-    if who == "server":
-        client.sendall(b"now")
-        with pytest.raises(ConnectionResetError):
-            client.recv(100)
-        client.close()
-    else:
-        reset(client)
-        assert done.wait(10)
-        assert isinstance(seen[0], ConnectionResetError)
-    row = only(proxy.rows(1))
-    assert (row["tcp_close"], row["closed_by"]) == ("rst_received", who)
-
-
-def test_what_was_sent_before_a_reset_arrives(proxied: Callable[..., Proxied]) -> None:
-    size = 3_000_000
-
-    def serve(connection: socket.socket) -> None:
-        connection.sendall(bytes(size))
-        wait_until(lambda: not _unsent(connection), "the proxy has acknowledged all")  # type: ignore[arg-type]
-        reset(connection)
-
-    proxy = proxied(serve)
-    with proxy.dial() as client:
-        client.sendall(b"x")
-        got = 0
-        with contextlib.suppress(ConnectionResetError):
-            while part := client.recv(20_000):
-                got += len(part)
-                time.sleep(0.001)
-    row = only(proxy.rows(1))
-    assert row["server_bytes"] == size
-    assert got == size
-
-
-def test_a_refused_server_is_a_row_and_a_reset(proxied: Callable[..., Proxied]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        address = closed.getsockname()
-    proxy = proxied(echo, server=address)
-    # The reset may come as early as the dial.
-    with pytest.raises((ConnectionResetError, BrokenPipeError)), proxy.dial() as client:
-        client.sendall(b"GET / HTTP/1.1\r\n\r\n")
-        if not client.recv(1):
-            raise AssertionError("a FIN is not a reset")
-    row = only(proxy.rows(1))
-    assert (row["tcp_close"], row["server_bytes"], row["connect_latency_us"]) == ("connect_failed", 0, None)
-
-
-def test_a_server_that_resets_at_once_was_there(proxied: Callable[..., Proxied]) -> None:
-    """Connected and reset in one event: that is not a connect that failed."""
-    done = threading.Event()
-    proxy = proxied(lambda connection: (reset(connection), done.set()))
-    dial = proxy.relay.options.connect
-
-    def late(*given: Any) -> RawSocket:
-        made = dial(*given)
-        assert done.wait(10)
-        return made
-
-    proxy.relay.options = replace(proxy.relay.options, connect=late)
-    with pytest.raises((ConnectionResetError, BrokenPipeError)), proxy.dial() as client:
-        client.sendall(b"x")
-        client.recv(1) or client.sendall(b"y")
-    row = only(proxy.rows(1))
-    assert (row["tcp_close"], row["closed_by"]) == ("rst_received", "server")
-    assert row["connect_latency_us"] >= 0
 
 
 def tls_server(connection: socket.socket, certificate: Path) -> None:
