@@ -20,7 +20,7 @@ from netrec.errors import CannotRecordError
 from netrec.trace import metadata, tables
 from netrec.trace.layout import new_capture_id
 from recorder.pipeline import Pipeline, Plan, Watcher
-from recorder.source import SourceHealth
+from recorder.source import Effort, SourceHealth
 
 
 class LateSource:
@@ -117,9 +117,10 @@ class Patient(LateSource):
             os.close(end)
 
 
-def record(folder: Path, source: Any, duration: float) -> None:
+def record(folder: Path, source: Any, duration: float, read_seconds: float = 1.0) -> None:
     capture = metadata.CaptureMetadata("web-1", new_capture_id(datetime.now(UTC)), "patient")
-    Pipeline(Plan(folder, {"patient": source}, capture, duration=duration), Watcher()).run()
+    effort = Effort(read_seconds=read_seconds)
+    Pipeline(Plan(folder, {"patient": source}, capture, duration=duration, effort=effort), Watcher()).run()
 
 
 def test_a_patient_source_is_polled_for_its_readings_only(tmp_path: Path) -> None:
@@ -139,9 +140,9 @@ def test_a_signal_ends_the_recording_of_patient_sources_at_once(tmp_path: Path) 
     begun = time.monotonic()
     timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM))
     timer.start()
-    record(tmp_path, Patient(), 600.0)
+    record(tmp_path, Patient(), 90.0, read_seconds=90.0)
     timer.join()
-    assert time.monotonic() - begun < 60
+    assert time.monotonic() - begun < 45
 
 
 class Plenty(LateSource):
