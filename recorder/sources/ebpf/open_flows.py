@@ -48,7 +48,7 @@ class OpenFlows:
         self.owners_known = 0
 
     def _link(self, function: int, over: int | None = None) -> int:
-        link = syscalls.link_iterator(function) if over is None else syscalls.link_iterator(function, over)
+        link = syscalls.link_iterator(function, over)
         self._links.append(link)
         return link
 
