@@ -58,7 +58,7 @@ class Recording:
         while not condition():
             if time.monotonic() > end:
                 if fail:
-                    raise TimeoutError("the rows that were waited for did not come")
+                    raise TimeoutError(f"the rows that were waited for did not come: {self._come()}")
                 return
             self.source.poll()
             self.read()
@@ -79,6 +79,11 @@ class Recording:
     def events_of(self, netns: int, kind: str) -> list[dict[str, Any]]:
         """The events of one network namespace and kind."""
         return [row for row in self.events if row["netns"] == netns and row["kind"] == kind]
+
+    def _come(self) -> str:
+        """What there is instead, and what was lost."""
+        events = [(row["netns"], row["kind"], row["reason"], row["server_port"], row["count"]) for row in self.events]
+        return f"{len(self.rows)} flows, events {events[-50:]}, {self.source.health()}"
 
     def _take(self, batches: Any) -> None:
         for table, batch in batches:
