@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 from netrec.filter import Filter
-from recorder.waiting import Waiter
 from tests.support import traffic
 from tests.support.ebpf import Recording
 from tests.support.namespaces import Link, Network, wait_until
@@ -321,22 +320,6 @@ def test_a_full_ring_or_map_is_counted(network: Network, setting: dict[str, int]
         assert health.map_used is not None and health.map_used <= health.map_limit
     else:
         assert health.lost_in_ring > 0 and health.ring_limit == 4096 and closed
-
-
-def test_a_ring_that_fills_wakes_whoever_waits(network: Network) -> None:
-    space = network.namespace()
-    waiter = Waiter()
-    with Recording(ring_size=1 << 16) as recording:
-        waiter.watch(recording.source.wakes())
-        with space.entered():
-            service = traffic.Server("127.0.0.1")
-        with service, space.entered():
-            traffic.exchange("127.0.0.1", service.port, [(16, 16)] * 80)  # a quarter is 93 records, two a connection
-        begun = time.monotonic()
-        waiter.wait(60.0)
-        assert time.monotonic() - begun < 30
-    waiter.close()
-    assert len(recording.of(space.inode, flow_end_reason="end")) == 160
 
 
 def test_what_ends_when_nobody_looks_any_more_has_its_row(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ TCP costs no work per packet; UDP and ICMP are counted per packet in the kernel.
 
 programs.py         what is compiled and attached: common.bpf.h and, of tcp.bpf.c, datagrams.bpf.c and events.bpf.c,
                     those asked for; recorder/bpf compiles, attaches and reads them
+ring.bpf.h          the ring of flows, and when the programs wake the recorder
 records.py          the records of TCP's ring buffer
 live.py             TCP: cumulative counters -> deltas
 datagrams.py        UDP and ICMP: turns of the kernel's maps -> flows (datagram_table.py, datagram_records.py)

@@ -10,7 +10,7 @@ enum { ESTABLISHED = 1, SYN_SENT, SYN_RECV, FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLO
 enum { ROLE_CLIENT = 1, ROLE_SERVER, ROLE_ATTEMPT /* connect() has been called, and nothing sent yet */ };
 enum { OWNER_UNKNOWN, OWNER_CONNECT, OWNER_CLOSE, OWNER_LISTENER, OWNER_SCAN, OWNER_SEND, OWNER_CREATE };
 enum { COUNT_LOST_RING, COUNT_LOST_MAP, COUNT_INSERTED, COUNT_DELETED, COUNT_PENDING, COUNT_OWNERLESS,
-       COUNT_EVENTS, COUNT_LOST_EVENTS, COUNT_DATAGRAM_FLOWS, COUNT_LOST_DATAGRAMS, COUNT_LOST_DNS,
+       COUNT_EVENTS, COUNT_LOST_EVENTS, COUNT_LOST_DATAGRAMS, COUNT_LOST_DNS,
        COUNT_RUN_TIME, COUNTERS };
 enum { CONTROL_SCAN, CONTROL_AGE, CONTROL_LISTENERS, CONTROL_EVENTS, CONTROL_DATAGRAMS, CONTROL_SAMPLING, CONTROL_PENDING,
        CONTROL_TIMING, CONTROL_UNSEEN, CONTROL_SKIPPED, CONTROLS };
@@ -237,7 +237,9 @@ static inline u64 number_of(void *socket)
     return number;
 }
 
-/* The same without a call: the verifier takes the difference of two pointers for a number. `own_address` is in a map. */
+BPF_TABLE("percpu_array", u32, u64, own_addresses, 1);
+
+/* The same without a call: the verifier takes the difference of two pointers for a number. `own_address` is in that map. */
 static inline u64 number_beside(void *pointer, volatile u64 *own_address)
 {
     *own_address = (u64)own_address;

@@ -24,11 +24,10 @@ from recorder.sources.ebpf.rows import RowMaker
 
 # Flows in user space at most; beyond, those that have been silent longest end early (lack_of_resources).
 MAX_LIVE = 100_000
-_FLOW_COUNTER = r.COUNTERS.index("datagram_flows")
 
 
 class DatagramSource:
-    """Attaches to the root cgroup; `poll` often, `rows` once a second, `stop` and `last_rows` at the end.
+    """Attaches to the root cgroup; `poll` when woken, `rows` once a second, `stop` and `last_rows` at the end.
 
     `capacity` is that of one of the kernel's maps. `take_ids(n)` reserves n flow ids in a row and returns the first;
     `meanwhile` is called while the kernel lets it wait.
@@ -37,7 +36,6 @@ class DatagramSource:
     def __init__(
         self,
         loaded: Loaded,
-        counters: syscalls.PerCpuArray,
         maker: RowMaker,
         take_ids: Callable[[int], int],
         capacity: int,
@@ -48,7 +46,12 @@ class DatagramSource:
         slots = datagram_slots(capacity)
         self._slots = mapped_array(loaded.maps["datagram_slots"], d.DATAGRAM_SLOT, 2 * slots).reshape(2, slots)
         self._turns = syscalls.Turns(loaded.maps["control"], r.CONTROL_DATAGRAMS, meanwhile)
-        self._counters, self._maker, self._take_ids, self._capacity = counters, maker, take_ids, capacity
+        self._flows, self._maker, self._take_ids, self._capacity = (
+            loaded.maps["datagram_flows"],
+            maker,
+            take_ids,
+            capacity,
+        )
         self._counted = 0
         self.owners_known = self.rows_made = 0
         self.together = False
@@ -65,7 +68,7 @@ class DatagramSource:
 
     def poll(self) -> None:
         """Take a turn early when the kernel's map is half full."""
-        if self._counters.one(_FLOW_COUNTER) - self._counted > self._capacity // 2:
+        if syscalls.look_up(self._flows, 0) - self._counted > self._capacity // 2:
             self._take()
 
     def rows(self, active_ns: int | None) -> Iterator[tuple[str, pa.RecordBatch]]:
@@ -91,7 +94,7 @@ class DatagramSource:
         self._links = []
 
     def _take(self) -> None:
-        counted = self._counters.one(_FLOW_COUNTER)
+        counted = syscalls.look_up(self._flows, 0)
         if counted == self._counted:
             return
         turn = self._turns.swap()

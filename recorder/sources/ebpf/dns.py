@@ -35,8 +35,8 @@ _RECORD = np.dtype(
 
 
 class DnsSource:
-    """Attaches to the root cgroup; `poll` often, `rows` once a second, `stop` at the end. Only clients are watched:
-    what a server on this host is asked by others is not."""
+    """Attaches to the root cgroup; `poll` when woken, `rows` once a second, `stop` at the end. Only clients
+    are watched: what a server on this host is asked by others is not."""
 
     def __init__(self, loaded: Loaded) -> None:
         self.observer = DnsObserver()

@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from recorder.sources.ebpf.kernel_filter import KernelFilter
 
 FOLDER = Path(__file__).parent
-COMMON, FILTER, SOCKETS = "common.bpf.h", "filter.bpf.h", "sockets.bpf.h"
+COMMON, FILTER, RING, SOCKETS = "common.bpf.h", "filter.bpf.h", "ring.bpf.h", "sockets.bpf.h"
 # Places side by side in a bucket of the table of sockets (sockets.bpf.h).
 _PLACES = 15
 FILTER_CGROUPS = "filter_cgroups"
 MAX_PENDING = 4096
 MAX_EVENTS = 16384
-# Room for what DNS clients exchange in a tenth of a second: some thousand packets. It bounds what parsing may cost.
+# Room for some thousand packets of DNS clients: few enough to be parsed at once while other rings fill.
 DNS_RING_BYTES = 1 << 19
 # Flows of UDP and ICMP at most that have a place of their own in a turn: on a host of some hundred flows nearly all.
 MAX_DATAGRAM_SLOTS = 512
@@ -94,7 +94,7 @@ DATAGRAMS = Part(
         "datagram_sent": CGROUP_EGRESS,
         "datagram_received": CGROUP_INGRESS,
     },
-    maps=("datagram_slots", "datagrams_even", "datagrams_odd"),
+    maps=("datagram_slots", "datagrams_even", "datagrams_odd", "datagram_flows"),
 )
 DNS = Part(
     "dns.bpf.c",
@@ -119,7 +119,7 @@ def chosen(settings: Mapping[str, Any]) -> tuple[Part, ...]:
 def text(parts: tuple[Part, ...] = PARTS, kernel_filter: KernelFilter | None = None) -> str:
     """The C text of these parts."""
     filtering = [kernel_filter.text, _read(FILTER)] if kernel_filter else []
-    return "\n".join([_read(COMMON), _read(SOCKETS), *filtering, *(_read(part.file) for part in parts)])
+    return "\n".join([_read(COMMON), _read(SOCKETS), _read(RING), *filtering, *(_read(part.file) for part in parts)])
 
 
 def _read(name: str) -> str:

@@ -152,7 +152,6 @@ class EbpfSource:
 
             self._datagrams = DatagramSource(
                 loaded,
-                self._counters,
                 self._rows,
                 self._live.reserve,
                 self._max_flows,
@@ -221,16 +220,14 @@ class EbpfSource:
         if self._dns:
             self._dns.poll()
 
-    def patience(self) -> float | None:
-        """The ring wakes whoever waits; what is counted per flow or parsed is polled for."""
-        if self._datagrams or self._dns:
-            return None
+    def patience(self) -> float:
+        """The programs wake whoever waits, before anything is full."""
         return self._run_times.until_step() if self._run_times else math.inf
 
     def wakes(self) -> tuple[int, ...]:
-        """The ring's descriptor."""
+        """The rings' descriptors."""
         assert self._loaded is not None
-        return (self._loaded.maps["flows"],)
+        return tuple(self._loaded.maps[ring] for ring in ("flows", "dns_packets") if ring in self._loaded.maps)
 
     def read(self) -> Iterator[tuple[str, Any]]:
         """Rows of the flows that have ended since the last call and, when the active timeout is due, of the others."""

@@ -1,4 +1,4 @@
-"""What the eBPF programs write: `struct flow` of tcp.bpf.c as a NumPy dtype, and its codes."""
+"""What the eBPF programs write: `struct flow` of ring.bpf.h as a NumPy dtype, and its codes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,6 @@ COUNTERS = (
     "ownerless",
     "events",
     "lost_events",
-    "datagram_flows",
     "lost_datagrams",
     "lost_dns",
     "run_time",

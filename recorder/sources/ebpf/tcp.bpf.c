@@ -6,23 +6,7 @@
  *
  * Counters in a record are cumulative over the socket's life: user space makes deltas of them, so that a record
  * that arrives twice or a scan that races with a close can never count a byte twice.
- *
- * Keep `struct flow` in step with records.py.
  */
-
-enum { KIND_CLOSED = 1, KIND_ALIVE, KIND_BASELINE, KIND_LISTENER };
-enum { FLAG_RESET_SENT = 1, FLAG_RESET_RECEIVED = 2, FLAG_DUPLICATE = 4, FLAG_ROLE_INFERRED = 8, FLAG_ESTABLISHED = 16,
-       FLAG_AWAITS_OWNER = 32, FLAG_AWAITS_RESET = 64,
-       FLAG_UNWANTED = 128 /* by its owner: kept for its other end's sake, and for its events */ };
-
-struct flow {
-    u64 sk, id, time, start, established, sent, received, cgroup;
-    struct address local, remote;
-    u32 segments_out, segments_in, retransmits, srtt, rtt_min, pid, uid, netns, error, sampling;
-    u16 local_port, remote_port;
-    u8 family, role, flags, kind, owner_source, state, protocol, reported; /* reported: it had rows before */
-    char comm[16];
-};
 
 struct listener_key {
     struct address address;
@@ -38,9 +22,7 @@ struct listener {
 
 BPF_TABLE("hash", u64, struct flow, pending, MAX_PENDING); /* closed, waiting for who closed it or who reset it */
 BPF_TABLE("lru_hash", struct listener_key, struct listener, listeners, 16384);
-BPF_TABLE("percpu_array", u32, u64, own_addresses, 1);         /* see number_beside */
 BPF_TABLE("percpu_array", u32, struct flow, scanned, 1);       /* where a scan makes its record: its stack is too small */
-BPF_RINGBUF_OUTPUT(flows, RING_PAGES);
 
 static inline u64 identity_hash(struct identity *identity, u8 role)
 {
@@ -126,29 +108,6 @@ static inline int choose(struct socket_entry *entry, struct identity *identity, 
 {
     entry->sampling = interval;
     return in_sample(&identity->local, identity->local_port, &identity->remote, identity->remote_port, interval);
-}
-
-enum { RING_QUARTER = RING_PAGES * 1024, RECORD_BYTES = 8 + (sizeof(struct flow) + 7) / 8 * 8 };
-enum { NO_WAKE_UP = 1, WAKE_UP = 2 };
-
-/* User space empties the ring once a second; where that may be too late it is woken: by the first record of every quarter,
- * whether that is kept or discarded. */
-static inline u64 wake_up(struct flow *slot)
-{
-    u32 here = 0;
-    u64 *own_address = own_addresses.lookup(&here);
-    return own_address && number_beside(slot, own_address) % RING_QUARTER < RECORD_BYTES ? WAKE_UP : NO_WAKE_UP;
-}
-
-static inline void emit(struct flow *flow)
-{
-    struct flow *slot = flows.ringbuf_reserve(sizeof(struct flow));
-    if (!slot) {
-        count(COUNT_LOST_RING);
-        return;
-    }
-    __builtin_memcpy(slot, flow, sizeof(struct flow));
-    flows.ringbuf_submit(slot, wake_up(slot));
 }
 
 static inline void connecting(u64 sk, void *socket)
@@ -385,12 +344,12 @@ static inline void closed(u64 sk, void *socket, int old, struct socket_entry *en
     if (!flow)
         return;
     if (awaits && !pending.lookup(&sk) && !pending.update(&sk, flow)) {
-        flows.ringbuf_discard(flow, wake_up(flow));
+        flows.ringbuf_discard(flow, wake_up_for(flow));
         some_are_pending(1);
         count(COUNT_PENDING);
         return;
     }
-    flows.ringbuf_submit(flow, wake_up(flow));
+    flows.ringbuf_submit(flow, wake_up_for(flow));
 }
 
 /* The kernel skips a program for an event that interrupts it on the same processor. A softirq interrupts processes: what
@@ -463,12 +422,12 @@ static inline void emit_pending(u64 sk, u8 flags, struct owner *owner)
         return;                                               /* stays pending: user space takes it from there */
     struct flow *flow = pending.lookup(&sk);
     if (!flow) {
-        flows.ringbuf_discard(slot, wake_up(slot));
+        flows.ringbuf_discard(slot, wake_up_for(slot));
         return;
     }
     __builtin_memcpy(slot, flow, sizeof(struct flow));
     if (pending.delete(&sk)) {                                /* user space has just taken it */
-        flows.ringbuf_discard(slot, wake_up(slot));
+        flows.ringbuf_discard(slot, wake_up_for(slot));
         return;
     }
     if (flags) {
@@ -482,11 +441,11 @@ static inline void emit_pending(u64 sk, u8 flags, struct owner *owner)
     }
 #ifdef WITH_FILTER
     if (!slot->reported && !record_may_match(slot)) {
-        flows.ringbuf_discard(slot, wake_up(slot));
+        flows.ringbuf_discard(slot, wake_up_for(slot));
         return;
     }
 #endif
-    flows.ringbuf_submit(slot, wake_up(slot));
+    flows.ringbuf_submit(slot, wake_up_for(slot));
 }
 
 PROGRAM(tcp_reset_sent, struct bpf_raw_tracepoint_args *, ctx)
