@@ -15,13 +15,13 @@ class Recording:
     """Records while the block runs; afterwards `rows` holds every row of the flows table, `events` of the events table.
 
     TCP only, unless `protocols` says otherwise: the kernel's own packets (neighbour discovery) are flows too.
-    The ring is large: a test that makes its traffic does not poll meanwhile, and other traffic of the host goes on.
+    The ring and the table of events are large: a test that makes its traffic does not poll meanwhile, and other traffic
+    of the host goes on.
     """
 
     def __init__(self, **settings: Any) -> None:
-        self.source = create(
-            CaptureContext("observer", "capture", {"ring_size": 1 << 26, "protocols": ("tcp",)} | settings)
-        )
+        room = {"ring_size": 1 << 26, "max_events": 1 << 17}
+        self.source = create(CaptureContext("observer", "capture", room | {"protocols": ("tcp",)} | settings))
         self.rows: list[dict[str, Any]] = []
         self.events: list[dict[str, Any]] = []
         self.health = SourceHealth()
