@@ -304,17 +304,18 @@ def test_a_full_ring_or_map_is_counted(network: Network, setting: dict[str, int]
     space = network.namespace()
     with space.entered():
         service = traffic.Server("127.0.0.1")
-    # One at a time: a map that is full of this host's other sockets leaves nothing to fill the ring.
+    # One at a time: a map that is full of this host's other sockets leaves nothing to fill the ring. More sockets at
+    # once than the map has places: with fewer it may happen that each finds one.
     with Recording(**setting) as recording, service:
         with space.entered():
-            with traffic.held("127.0.0.1", service.port, [(16, 16)] * 40):
+            with traffic.held("127.0.0.1", service.port, [(16, 16)] * 60):
                 pass
             traffic.exchange("127.0.0.1", service.port, [(16, 16)] * 20)
         time.sleep(0.3)
         recording.read()
         health = recording.source.health()
     closed = recording.of(space.inode, flow_end_reason="end")
-    assert len(closed) < 120
+    assert len(closed) < 160
     if "max_flows" in setting:
         assert health.lost_in_map > 0 and 80 <= (health.map_limit or 0) < 80 + 15
         assert health.map_used is not None and health.map_used <= health.map_limit
