@@ -78,11 +78,13 @@ def test_the_ebpf_source_keeps_what_it_needs_and_records(
 ) -> None:
     trace, space = tmp_path / "trace", network.namespace("n")
     process = record(recorders, trace, "--keep-size", "1GB")
-    with space.entered(), traffic.Server() as service:
-        traffic.exchange(service.address, service.port, [(100, 20)])
-        process.send_signal(signal.SIGHUP)
+    with space.entered():
+        with traffic.Server() as service:
+            traffic.exchange(service.address, service.port, [(100, 20)])
+        process.send_signal(signal.SIGHUP)  # both ends of it are closed by now
         wait_until(lambda: list(trace.glob("flows/*/*/*.parquet")), "a finished file")
-        traffic.exchange(service.address, service.port, [(100, 20)])
+        with traffic.Server() as service:
+            traffic.exchange(service.address, service.port, [(100, 20)])
         left = powers(process.pid)
     assert len(left) > 1  # threads too
     assert set(map(frozenset, left.values())) == {frozenset({"bpf", "dac_read_search"})}, left

@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -17,6 +16,7 @@ import pytest
 from recorder.bpf import syscalls
 from recorder.sources.ebpf.owners import cgroup2_mount
 from recorder.sources.ebpf.programs import datagram_slots
+from tests.support.bpftool import bpftool
 from tests.support.datagrams import Echo, ask
 from tests.support.ebpf import Recording
 from tests.support.namespaces import Link, Network, wait_until
@@ -255,10 +255,7 @@ def test_a_kernel_that_lets_the_recorder_wait_loses_no_connection(
 
 def test_nothing_is_left_at_the_cgroup(network: Network) -> None:
     def attached() -> set[int]:
-        shown = subprocess.run(
-            ["bpftool", "-j", "cgroup", "show", str(cgroup2_mount())], capture_output=True, text=True, timeout=30
-        ).stdout
-        return {one["id"] for one in json.loads(shown.strip() or "[]")}
+        return {one["id"] for one in bpftool("cgroup", "show", str(cgroup2_mount()))}
 
     before = attached()
     with recording_of():

@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -18,6 +17,7 @@ import pytest
 
 from netrec.filter import Filter
 from tests.support import traffic
+from tests.support.bpftool import bpftool
 from tests.support.ebpf import Recording
 from tests.support.namespaces import Link, Network, wait_until
 
@@ -365,5 +365,4 @@ def test_nothing_is_left_in_the_kernel() -> None:
 
 def bpf_programs() -> set[int]:
     """The ids of all loaded programs."""
-    listed = subprocess.run(["bpftool", "-j", "prog", "list"], capture_output=True, check=True, timeout=30)
-    return {one["id"] for one in json.loads(listed.stdout)}
+    return {one["id"] for one in bpftool("prog", "list")}

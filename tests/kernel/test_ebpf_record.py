@@ -17,6 +17,7 @@ import pyarrow.dataset as dataset
 import pytest
 
 from tests.support import traffic
+from tests.support.bpftool import bpftool
 from tests.support.namespaces import Network, wait_until
 from tests.support.recorder import Recorders
 
@@ -40,11 +41,7 @@ def held(pid: int) -> set[tuple[str, int]]:
 
 def loaded() -> set[tuple[str, int]]:
     """(kind, id) of everything of BPF in this kernel."""
-    found = set()
-    for kind in ("prog", "map", "link"):
-        listed = subprocess.run(["bpftool", "-j", kind, "list"], capture_output=True, check=True, timeout=30)
-        found |= {(kind, one["id"]) for one in json.loads(listed.stdout)}
-    return found
+    return {(kind, one["id"]) for kind in ("prog", "map", "link") for one in bpftool(kind, "list")}
 
 
 def children(pid: int) -> list[str]:
