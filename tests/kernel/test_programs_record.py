@@ -75,10 +75,14 @@ def rows(trace: Path, sql: str) -> list[dict[str, object]]:
     return json.loads(netrec("sql", sql, trace, "--format", "json").stdout)["rows"]
 
 
+# No process has so high a number, and nobody else asks for it.
+ASKED = 1_000_000_000 + os.getpid()
+
+
 def ask(times: int) -> None:
     for _ in range(times):
         with contextlib.suppress(ProcessLookupError):
-            os.getpriority(os.PRIO_PROCESS, 1_999_999)
+            os.getpriority(os.PRIO_PROCESS, ASKED)
 
 
 def test_a_recording_with_rotation_kill_and_repair(recorders: list[subprocess.Popen[str]], tmp_path: Path) -> None:
@@ -106,7 +110,7 @@ def test_a_recording_with_rotation_kill_and_repair(recorders: list[subprocess.Po
     ask(10)
     # A second later they are in the spool, and read from there while the recording goes on.
     wait_until(lambda: list(trace.glob(".spool/*/priority_calls-*.arrows")), "rows in the spool")
-    mine = f"select count(*) as n from priority_calls where process_pid = {os.getpid()} and argument = 1999999"
+    mine = f"select count(*) as n from priority_calls where process_pid = {os.getpid()} and argument = {ASKED}"
     wait_until(lambda: rows(trace, mine) == [{"n": 10}], "the rows of the spool")
     process.send_signal(signal.SIGHUP)
     wait_until(lambda: list(trace.glob("priority_calls/*/*/*.parquet")), "a finished file")
@@ -129,7 +133,7 @@ def test_a_recording_with_rotation_kill_and_repair(recorders: list[subprocess.Po
     queries = tmp_path / "queries"
     queries.mkdir()
     (queries / "who.sql").write_text(QUERY)
-    answer = netrec("analyze", "who", away, "--queries", queries, "--filter", "argument = 1999999", "--format", "csv")
+    answer = netrec("analyze", "who", away, "--queries", queries, "--filter", f"argument = {ASKED}", "--format", "csv")
     assert answer.stdout.splitlines()[0] == "process,calls" and answer.stdout.splitlines()[1].endswith(",15")
     (queries / "other.sql").write_text(QUERY.replace("priority_calls", "other_calls"))
     lacking = netrec("analyze", "other", away, "--queries", queries, code=2)
