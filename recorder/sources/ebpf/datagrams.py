@@ -46,13 +46,8 @@ class DatagramSource:
         slots = datagram_slots(capacity)
         self._slots = mapped_array(loaded.maps["datagram_slots"], d.DATAGRAM_SLOT, 2 * slots).reshape(2, slots)
         self._turns = syscalls.Turns(loaded.maps["control"], r.CONTROL_DATAGRAMS, meanwhile)
-        self._flows, self._maker, self._take_ids, self._capacity = (
-            loaded.maps["datagram_flows"],
-            maker,
-            take_ids,
-            capacity,
-        )
-        self._counted = 0
+        self._maker, self._take_ids, self._capacity = maker, take_ids, capacity
+        self._places_taken, self._counted = loaded.maps["datagram_flows"], 0
         self.owners_known = self.rows_made = 0
         self.together = False
         self.filter: Filter | None = None
@@ -68,7 +63,7 @@ class DatagramSource:
 
     def poll(self) -> None:
         """Take a turn early when the kernel's map is half full."""
-        if syscalls.look_up(self._flows, 0) - self._counted > self._capacity // 2:
+        if syscalls.look_up(self._places_taken, 0) - self._counted > self._capacity // 2:
             self._take()
 
     def rows(self, active_ns: int | None) -> Iterator[tuple[str, pa.RecordBatch]]:
@@ -94,7 +89,7 @@ class DatagramSource:
         self._links = []
 
     def _take(self) -> None:
-        counted = syscalls.look_up(self._flows, 0)
+        counted = syscalls.look_up(self._places_taken, 0)
         if counted == self._counted:
             return
         turn = self._turns.swap()

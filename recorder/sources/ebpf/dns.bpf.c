@@ -51,10 +51,11 @@ static inline int dns_capture(struct __sk_buff *skb, u8 protocol, u8 sent, const
         count(COUNT_LOST_DNS);
         return 1;
     }
+    u64 waking = wake_up_at(packet, sizeof(*packet) + room, DNS_RING_PAGES * 1024);
     if (length > room)
         length = room;
     if (length < 1 || bpf_skb_load_bytes(skb, 0, packet->bytes, length)) {
-        dns_packets.ringbuf_discard(packet, wake_up_at(packet, sizeof(*packet) + room, DNS_RING_PAGES * 1024));
+        dns_packets.ringbuf_discard(packet, waking);
         return 1;
     }
     u64 sk = number_of(socket);
@@ -65,7 +66,7 @@ static inline int dns_capture(struct __sk_buff *skb, u8 protocol, u8 sent, const
     READ(net, sk, OFFSET_sock_common_skc_net);
     packet->netns = 0;
     READ(packet->netns, net, OFFSET_net_ns + OFFSET_ns_common_inum);
-    dns_packets.ringbuf_submit(packet, wake_up_at(packet, sizeof(*packet) + room, DNS_RING_PAGES * 1024));
+    dns_packets.ringbuf_submit(packet, waking);
     return 1;
 }
 
