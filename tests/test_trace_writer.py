@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import polars
 import pyarrow as pa
@@ -59,7 +60,6 @@ def test_the_rows_are_those_of_the_batches_sorted_by_time(tmp_path: Path, rows_p
 
 
 def test_other_engines_read_it(tmp_path: Path) -> None:
-    duckdb = pytest.importorskip("duckdb")
     write_history(tmp_path, 5000, start=START, duration=7200)
     pattern = f"{tmp_path}/flows/**/*.parquet"
     total = duckdb.sql(f"select count(*), sum(client_bytes) from '{pattern}'").fetchall()[0]
